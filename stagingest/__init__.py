@@ -1,0 +1,24 @@
+"""Backfill market data from rate-limited HTTP APIs: fetch, stage as Parquet, bulk-load.
+
+Public names load lazily, so that importing the package imports no library:
+
+    fetch(...)   ask a provider for what is missing and stage it      -> FetchSummary
+    load(...)    move what is staged into a target                    -> LoadSummary
+    status(...)  what a staging directory holds and is doing          -> Standing
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stagingest.api import fetch, load, plan, status
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "fetch", "load", "plan", "status"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from stagingest import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'stagingest' has no attribute {name!r}")

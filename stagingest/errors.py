@@ -1,0 +1,68 @@
+"""The tree of what can go wrong: one sentence, the next step, an exit code.
+
+    StagingestError            1   something failed
+    ├── UsageError             2   the command or its input is wrong
+    ├── CredentialsError       4   a key or an entitlement is missing
+    ├── ProviderError          5   the provider is down or limits us past the deadline; run again
+    ├── HeldError             75   someone else holds the staging directory or the database
+    ├── StagingError           1   the staging directory or its manifest cannot be used
+    ├── TargetError            1   the database cannot be used
+    └── PageError              -   a page is not what the provider promises (never leaves a worker)
+
+Exceptions here are picklable: they carry positional text only.
+"""
+
+
+class StagingestError(Exception):
+    """A failure the user is told about in one sentence.
+
+    Args:
+        message: the cause, one sentence, no secret in it.
+        next_step: what to run or change next; may be empty.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, next_step: str = "") -> None:
+        super().__init__(message, next_step)
+        self.message = message
+        self.next_step = next_step
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.next_step}".strip()
+
+
+class UsageError(StagingestError):
+    """The command line, a symbols file or a setting is wrong."""
+
+    exit_code = 2
+
+
+class CredentialsError(StagingestError):
+    """A key is missing, refused, or not entitled."""
+
+    exit_code = 4
+
+
+class ProviderError(StagingestError):
+    """The provider cannot be reached or keeps limiting us; the same command may be run again."""
+
+    exit_code = 5
+
+
+class HeldError(StagingestError):
+    """Another process holds the staging directory or the database."""
+
+    exit_code = 75
+
+
+class StagingError(StagingestError):
+    """The staging directory or its manifest cannot be used."""
+
+
+class TargetError(StagingestError):
+    """The target cannot be opened or does not have the expected shape."""
+
+
+class PageError(StagingestError):
+    """A response body is not a page: not JSON, not the expected keys, or not what was asked."""

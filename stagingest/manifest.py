@@ -1,0 +1,383 @@
+"""The record of plan and entries (SQLite), and of what targets hold; the only door to sqlite3."""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from stagingest.errors import StagingError
+from stagingest.model import Chunk, Entry, Order, Outcome, Result, Series, Window, to_json
+
+VERSION = 1
+_SCHEMA = """
+CREATE TABLE staging (id TEXT NOT NULL, created_at TEXT NOT NULL) STRICT;
+CREATE TABLE series (id TEXT PRIMARY KEY, endpoint TEXT NOT NULL, params TEXT NOT NULL) STRICT;
+CREATE TABLE runs (run TEXT PRIMARY KEY, job TEXT NOT NULL, started_at TEXT NOT NULL,
+    ended_at TEXT, summary TEXT) STRICT;
+CREATE TABLE chunks (id TEXT PRIMARY KEY, series TEXT NOT NULL, symbols TEXT NOT NULL, start TEXT NOT NULL,
+    "end" TEXT NOT NULL, state TEXT NOT NULL, parent TEXT NOT NULL, run TEXT NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE entries (seq INTEGER PRIMARY KEY AUTOINCREMENT, chunk TEXT NOT NULL, run TEXT NOT NULL,
+    number INTEGER NOT NULL, outcome TEXT NOT NULL, reason TEXT NOT NULL, covers INTEGER NOT NULL,
+    asked_at TEXT NOT NULL, path TEXT NOT NULL, bytes INTEGER NOT NULL, sha256 TEXT NOT NULL,
+    rows INTEGER NOT NULL, "schema" INTEGER NOT NULL, symbol_rows TEXT NOT NULL, edges TEXT NOT NULL) STRICT;
+CREATE TABLE voids (series TEXT NOT NULL, symbol TEXT NOT NULL, seq INTEGER NOT NULL,
+    PRIMARY KEY (series, symbol)) STRICT, WITHOUT ROWID;
+"""
+_LOADS = """
+CREATE TABLE taken (target TEXT NOT NULL, staging TEXT NOT NULL, seq INTEGER NOT NULL,
+    PRIMARY KEY (target, staging, seq)) STRICT, WITHOUT ROWID;
+CREATE TABLE complaints (seq INTEGER PRIMARY KEY, path TEXT NOT NULL, reason TEXT NOT NULL) STRICT;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """An outcome to be written: the order, its result, where its file now is, and its children."""
+
+    order: Order
+    result: Result
+    covers: bool
+    asked_at: datetime
+    schema: int
+    path: str = ""
+    children: tuple[Chunk, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Counts of one endpoint: (chunks open, and per outcome: entries, rows, bytes)."""
+
+    endpoint: str
+    open: int
+    outcomes: Mapping[str, tuple[int, int, int]]
+    oldest_open_run: str = ""
+
+
+def _connect(path: Path, *, writable: bool) -> sqlite3.Connection:
+    mode = "rwc" if writable else "ro"
+    uri = f"{path.resolve().as_uri()}?mode={mode}"
+    try:
+        connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30, check_same_thread=False)
+        if writable:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+        return connection
+    except sqlite3.Error as error:
+        raise StagingError(f"{path.name} in {path.parent} cannot be opened: {error}.") from None
+
+
+class _Store:
+    """One SQLite file with a schema version; transactions roll back on any error."""
+
+    file: str
+    schema: str
+
+    def __init__(self, root: Path, *, writable: bool) -> None:
+        self.root = root
+        path = root / self.file
+        if not writable and not path.exists():
+            raise StagingError(
+                f"{root} is no staging directory: it has no {self.file}.", "Run `stagingest fetch` first."
+            )
+        self._db = _connect(path, writable=writable)
+        version = int(self._value("PRAGMA user_version"))
+        if version > VERSION:
+            self._db.close()
+            raise StagingError(
+                f"{path} was written by a newer stagingest (schema {version}, this one knows {VERSION}).",
+                "Update stagingest.",
+            )
+        if version == 0 and writable:
+            with self._transaction():
+                for statement in self.schema.split(";\n"):
+                    if statement.strip():
+                        self._db.execute(statement)
+                self._created()
+                self._db.execute(f"PRAGMA user_version={VERSION}")
+            path.chmod(0o600)
+
+    def _created(self) -> None:
+        """What a new file starts with."""
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
+    def _value(self, sql: str, *args: Any) -> Any:
+        return self._db.execute(sql, args).fetchone()[0]
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class Manifest(_Store):
+    """Plan and entries of one staging root; written only by the holder of run.lock."""
+
+    file = "manifest.sqlite"
+    schema = _SCHEMA
+
+    @classmethod
+    def read(cls, root: Path) -> Self:
+        """Open for reading, while a fetch may be writing. Raises StagingError when there is none."""
+        return cls(root, writable=False)
+
+    @classmethod
+    def write(cls, root: Path) -> Self:
+        """Open for writing, made if absent. The caller holds run.lock."""
+        return cls(root, writable=True)
+
+    def _created(self) -> None:
+        import secrets
+
+        identity = secrets.token_hex(8)
+        self._db.execute("INSERT INTO staging VALUES (?, ?)", (identity, datetime.now(UTC).isoformat()))
+
+    @property
+    def staging_id(self) -> str:
+        """The random id of this staging root, also in every file's footer."""
+        return str(self._value("SELECT id FROM staging"))
+
+    def begin(self, run: str, job: object, now: datetime) -> None:
+        """Record that a run begins."""
+        self._db.execute(
+            "INSERT INTO runs VALUES (?, ?, ?, NULL, NULL)", (run, to_json(job), now.isoformat())
+        )
+
+    def end(self, run: str, summary: object, now: datetime) -> None:
+        """Record how a run ended."""
+        row = (now.isoformat(), to_json(summary), run)
+        self._db.execute("UPDATE runs SET ended_at = ?, summary = ? WHERE run = ?", row)
+
+    def plan(self, chunks: Sequence[Chunk], run: str) -> None:
+        """Write chunks as open, all in one transaction; a chunk known before is opened again."""
+        with self._transaction():
+            self._insert(chunks, run)
+
+    def _insert(self, chunks: Iterable[Chunk], run: str, parent: str = "") -> None:
+        ids: dict[Series, str] = {}
+        rows = []
+        for chunk in chunks:
+            series = ids.get(chunk.series)
+            if series is None:
+                series = ids[chunk.series] = chunk.series.id
+            window = chunk.window
+            symbols = ",".join(chunk.symbols)
+            rows.append(
+                (chunk.id, series, symbols, window.start.isoformat(), window.end.isoformat(), parent, run)
+            )
+        rows.sort()
+        self._db.executemany(
+            "INSERT OR IGNORE INTO series VALUES (?, ?, ?)",
+            [(text, series.endpoint, to_json(series.params)) for series, text in ids.items()],
+        )
+        self._db.executemany(
+            "INSERT INTO chunks VALUES (?, ?, ?, ?, ?, 'open', ?, ?) "
+            "ON CONFLICT (id) DO UPDATE SET state = 'open', run = excluded.run",
+            rows,
+        )
+
+    def record(self, acks: Sequence[Ack]) -> list[Entry]:
+        """Close the acks' chunks, write their entries and children, all in one transaction."""
+        entries = []
+        with self._transaction():
+            for ack in acks:
+                chunk = ack.order.chunk
+                entries.append(self._entry(ack))
+                self._db.execute("UPDATE chunks SET state = 'closed' WHERE id = ?", (chunk.id,))
+                self._insert(ack.children, ack.order.run, chunk.id)
+        return entries
+
+    def _entry(self, ack: Ack) -> Entry:
+        order, result, part = ack.order, ack.result, ack.result.part
+        row = (
+            order.chunk.id, order.run, order.number, result.outcome.value, result.reason, int(ack.covers),
+            ack.asked_at.isoformat(), ack.path, part.bytes if part else 0, part.sha256 if part else "",
+            part.rows if part else 0, ack.schema, to_json(dict(result.symbol_rows)),
+            to_json([(edge.symbol, edge.session.isoformat(), edge.digest) for edge in result.edges]),
+        )  # fmt: skip
+        cursor = self._db.execute(f"INSERT INTO entries VALUES (NULL{', ?' * 14})", row)  # noqa: S608
+        return Entry(
+            cursor.lastrowid or 0, order.chunk, order.run, order.number, result.outcome, result.reason, ack.covers,
+            ack.asked_at, ack.path, row[8], row[9], row[10], ack.schema, result.symbol_rows,
+        )  # fmt: skip
+
+    def _series(self) -> dict[str, Series]:
+        found = self._db.execute("SELECT id, endpoint, params FROM series").fetchall()
+        return {
+            text: Series(endpoint, tuple(map(tuple, json.loads(params)))) for text, endpoint, params in found
+        }
+
+    def open_chunks(self, series: Series | None = None) -> list[Chunk]:
+        """The chunks that are planned and not closed, of one series or of all."""
+        sql = "SELECT id, series, symbols, start, \"end\" FROM chunks WHERE state = 'open'"
+        args: tuple[str, ...] = ()
+        if series is not None:
+            sql, args = sql + " AND series = ?", (series.id,)
+        known = self._series()
+        return [_chunk(row, known) for row in self._db.execute(sql, args)]
+
+    def entries(self, after: int = 0) -> Iterator[Entry]:
+        """Every entry with a greater `seq`, in order."""
+        known = self._series()
+        sql = (
+            'SELECT c.id, c.series, c.symbols, c.start, c."end", e.seq, e.run, e.number, e.outcome, e.reason, '
+            'e.covers, e.asked_at, e.path, e.bytes, e.sha256, e.rows, e."schema", e.symbol_rows '
+            "FROM entries e JOIN chunks c ON c.id = e.chunk WHERE e.seq > ? ORDER BY e.seq"
+        )
+        for row in self._db.execute(sql, (after,)):
+            seq, run, number, outcome, reason, covers, asked_at, path, size, sha256, rows, schema, counts = (
+                row[5:]
+            )
+            yield Entry(
+                seq, _chunk(row, known), run, number, Outcome(outcome), reason, bool(covers),
+                datetime.fromisoformat(asked_at), path, size, sha256, rows, schema,
+                tuple(json.loads(counts).items()),
+            )  # fmt: skip
+
+    def coverage(self, series: Series, without: frozenset[int] = frozenset()) -> dict[str, list[Window]]:
+        """The covered windows of each symbol of a series, unmerged, leaving out entries named in `without`."""
+        voids = self._voids(series)
+        sql = (
+            'SELECT e.seq, c.symbols, c.start, c."end" FROM entries e JOIN chunks c ON c.id = e.chunk '
+            "WHERE e.covers = 1 AND c.series = ?"
+        )
+        found: dict[str, list[Window]] = {}
+        for seq, symbols, start, end in self._db.execute(sql, (series.id,)):
+            if seq in without:
+                continue
+            window = Window(date.fromisoformat(start), date.fromisoformat(end))
+            for symbol in symbols.split(","):
+                if seq > voids.get(symbol, 0):
+                    found.setdefault(symbol, []).append(window)
+        return found
+
+    def _voids(self, series: Series) -> dict[str, int]:
+        sql = "SELECT symbol, seq FROM voids WHERE series = ?"
+        return dict(self._db.execute(sql, (series.id,)).fetchall())
+
+    def edges(self, series: Series, before: int | None = None) -> dict[str, dict[date, str]]:
+        """Digests of known first and last sessions per symbol (the newest answer wins), entries before `before`."""
+        voids = self._voids(series)
+        sql = (
+            "SELECT e.seq, e.edges FROM entries e JOIN chunks c ON c.id = e.chunk "
+            "WHERE e.covers = 1 AND c.series = ? AND e.edges <> '[]' AND e.seq < ? ORDER BY e.seq"
+        )
+        found: dict[str, dict[date, str]] = {}
+        for seq, text in self._db.execute(sql, (series.id, before or 1 << 62)):
+            for symbol, session, digest in json.loads(text):
+                if seq > voids.get(symbol, 0):
+                    found.setdefault(symbol, {})[date.fromisoformat(session)] = digest
+        return found
+
+    def void(self, series: Series, symbols: Iterable[str], seq: int) -> None:
+        """From now on entries up to `seq` do not cover these symbols of the series."""
+        rows = [(series.id, symbol, seq) for symbol in symbols]
+        with self._transaction():
+            self._db.executemany("INSERT OR REPLACE INTO voids VALUES (?, ?, ?)", rows)
+
+    def files(self) -> Iterator[tuple[int, str, int]]:
+        """(seq, path, bytes) of every entry with a file."""
+        yield from self._db.execute("SELECT seq, path, bytes FROM entries WHERE path <> ''")
+
+    def lose(self, losses: Mapping[int, str]) -> None:
+        """Turn staged entries whose file is gone or damaged into lost ones: seq -> reason."""
+        rows = [(Outcome.LOST.value, reason, seq) for seq, reason in losses.items()]
+        sql = (
+            "UPDATE entries SET outcome = ?, reason = ?, covers = 0, path = '', bytes = 0, sha256 = '', rows = 0, "
+            "symbol_rows = '{}', edges = '[]' WHERE seq = ?"
+        )
+        with self._transaction():
+            self._db.executemany(sql, rows)
+
+    def tallies(self) -> list[Tally]:
+        """Counts per endpoint, for `status`; set-based, so that 100,000 chunks cost little."""
+        opened = dict(
+            self._db.execute(
+                "SELECT s.endpoint, count(*) FROM chunks c JOIN series s ON s.id = c.series "
+                "WHERE c.state = 'open' GROUP BY 1"
+            )
+        )
+        outcomes: dict[str, dict[str, tuple[int, int, int]]] = {endpoint: {} for endpoint in opened}
+        # Only the last word on a chunk counts; earlier entries of the same chunk are history.
+        sql = (
+            "SELECT s.endpoint, e.outcome, count(*), sum(e.rows), sum(e.bytes) FROM entries e "
+            "JOIN chunks c ON c.id = e.chunk JOIN series s ON s.id = c.series "
+            "JOIN (SELECT max(seq) AS seq FROM entries GROUP BY chunk) last ON last.seq = e.seq "
+            "WHERE c.state = 'closed' GROUP BY 1, 2"
+        )
+        for endpoint, outcome, chunks, rows, size in self._db.execute(sql):
+            outcomes.setdefault(endpoint, {})[outcome] = (chunks, rows, size)
+        return [Tally(name, opened.get(name, 0), counts) for name, counts in sorted(outcomes.items())]
+
+    def problems(self, limit: int = 20) -> list[tuple[str, str, str, str]]:
+        """(endpoint, outcome, symbols, reason) of the newest closed chunks that are neither staged nor empty."""
+        sql = (
+            "SELECT s.endpoint, e.outcome, c.symbols, e.reason FROM entries e JOIN chunks c ON c.id = e.chunk "
+            "JOIN series s ON s.id = c.series "
+            "JOIN (SELECT max(seq) AS seq FROM entries GROUP BY chunk) last ON last.seq = e.seq "
+            "WHERE c.state = 'closed' AND e.outcome NOT IN ('staged', 'empty', 'split') ORDER BY e.seq DESC LIMIT ?"
+        )
+        return self._db.execute(sql, (limit,)).fetchall()
+
+    def last_run(self) -> tuple[str, str, str | None] | None:
+        """(run, started_at, ended_at) of the newest run."""
+        sql = "SELECT run, started_at, ended_at FROM runs ORDER BY started_at DESC LIMIT 1"
+        row: tuple[str, str, str | None] | None = self._db.execute(sql).fetchone()
+        return row
+
+
+def _chunk(row: Sequence[Any], known: Mapping[str, Series]) -> Chunk:
+    window = Window(date.fromisoformat(row[3]), date.fromisoformat(row[4]))
+    return Chunk(known[row[1]], tuple(row[2].split(",")), window, row[0])
+
+
+class Loads(_Store):
+    """What targets have taken (a cache of their ledgers) and complaints about files; written only by `load`."""
+
+    file = "loads.sqlite"
+    schema = _LOADS
+
+    def complain(self, seq: int, path: str, reason: str) -> None:
+        """Note that the file of an entry cannot be loaded; the next fetch settles it."""
+        self._db.execute("INSERT OR REPLACE INTO complaints VALUES (?, ?, ?)", (seq, path, reason))
+
+    def complaints(self) -> dict[int, str]:
+        """seq -> reason."""
+        return dict(self._db.execute("SELECT seq, reason FROM complaints").fetchall())
+
+    def remember(self, target: str, staging: str, taken: Iterable[int]) -> None:
+        """Replace what is known of a target's ledger for this staging root."""
+        with self._transaction():
+            self._db.execute("DELETE FROM taken WHERE target = ? AND staging = ?", (target, staging))
+            rows = ((target, staging, seq) for seq in taken)
+            self._db.executemany("INSERT INTO taken VALUES (?, ?, ?)", rows)
+
+    def taken(self) -> dict[str, int]:
+        """target -> number of entries its ledger held when it was last loaded."""
+        return dict(self._db.execute("SELECT target, count(*) FROM taken GROUP BY 1").fetchall())
+
+
+def read_loads(root: Path) -> tuple[dict[int, str], dict[str, int]]:
+    """Complaints and taken counts of a root, empty when nothing was ever loaded."""
+    if not (root / Loads.file).exists():
+        return {}, {}
+    with Loads(root, writable=False) as loads:
+        return loads.complaints(), loads.taken()

@@ -1,0 +1,396 @@
+"""The nouns of the tool, as frozen values."""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class Outcome(StrEnum):
+    """What became of an order."""
+
+    STAGED = "staged"
+    EMPTY = "empty"
+    REFUSED = "refused"
+    FORBIDDEN = "forbidden"
+    DEFERRED = "deferred"
+    FAILED = "failed"
+    LOST = "lost"
+    CAPPED = "capped"
+    CONFLICT = "conflict"
+    QUARANTINED = "quarantined"
+    SPLIT = "split"
+    PRUNED = "pruned"
+
+
+class Kind(StrEnum):
+    """How the windows of an endpoint cover time."""
+
+    HISTORY = "history"
+    LISTING = "listing"
+    CAPTURE = "capture"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Window:
+    """Half-open interval of New York days, `[start, end)`."""
+
+    start: date
+    end: date
+
+    def __str__(self) -> str:
+        return f"{self.start}..{self.end}"
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """An endpoint and every parameter, beside symbol and time, that changes a row.
+
+    `params` is canonical: every default written out, sorted by name.
+    """
+
+    endpoint: str
+    params: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def of(cls, endpoint: str, params: Mapping[str, str]) -> "Series":
+        """The series of `endpoint` with `params` in canonical order."""
+        return cls(endpoint, tuple(sorted(params.items())))
+
+    def __getitem__(self, name: str) -> str:
+        return dict(self.params)[name]
+
+    @property
+    def id(self) -> str:
+        """16 hexadecimal digits that stand for exactly this series."""
+        return _digest(self.endpoint, *(text for pair in self.params for text in pair))
+
+    def __str__(self) -> str:
+        return " ".join([self.endpoint, *(f"{name}={value}" for name, value in self.params if value)])
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """The unit of fetching, resuming, splitting and staging: series + symbols + window."""
+
+    series: Series
+    symbols: tuple[str, ...]
+    window: Window
+    id: str = field(default="")
+
+    def __post_init__(self) -> None:
+        if not self.id:
+            window = self.window
+            text = (self.series.id, window.start.isoformat(), window.end.isoformat(), *self.symbols)
+            object.__setattr__(self, "id", _digest(*text))
+
+    def of(self, symbols: tuple[str, ...]) -> "Chunk":
+        """The same series and window for other symbols."""
+        return Chunk(self.series, symbols, self.window)
+
+    def halves(self) -> tuple["Chunk", "Chunk"]:
+        """The two children of a chunk of several symbols."""
+        middle = (len(self.symbols) + 1) // 2
+        return self.of(self.symbols[:middle]), self.of(self.symbols[middle:])
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.blake2b("\x1f".join(parts).encode(), digest_size=8).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The calendar unit that bars of a timeframe fill: `step` days (1), weeks (1) or months."""
+
+    unit: str = "day"
+    step: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """How an endpoint wants its work cut.
+
+    Args:
+        grid: windows begin and end on it.
+        symbol_cap: most symbols in one request.
+        rows_per_session: rows expected of one symbol in one session (listing: in one window).
+        target_rows: rows a chunk should hold.
+        page_rows: most rows in one response.
+    """
+
+    grid: Grid
+    symbol_cap: int
+    rows_per_session: float
+    target_rows: int = 50_000
+    page_rows: int = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One question to a provider, without host and credentials.
+
+    Args:
+        budget: which host and rate budget it is sent to, e.g. `alpaca/data`.
+        path: absolute path of the route.
+        query: parameters in the order they are sent.
+    """
+
+    budget: str
+    path: str
+    query: tuple[tuple[str, str], ...]
+
+    def param(self, name: str) -> str:
+        """The value of query parameter `name`, '' when it is not sent."""
+        return next((value for key, value in self.query if key == name), "")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The rows of one response and the request for the next page, or None at the end.
+
+    `table` holds the endpoint's page columns only (symbol first, as dictionary; ts as timestamp('us'));
+    constants of the series are added when the chunk is staged. `None` stands for zero rows.
+    """
+
+    table: "pa.Table | None"
+    next: Request | None
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return self.table.num_rows if self.table is not None else 0
+
+
+class Secret(str):
+    """Text that never shows itself in a repr, a log or a traceback's locals."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One chunk handed to one worker; never a secret in it.
+
+    Args:
+        run: id of the run that gave it.
+        number: counts the orders of the run; run and number fence late results.
+        chunk: what to fetch.
+        not_after: the latest instant to ask for (None: the window's end).
+        adjusted: whether the digests of the first and last session are wanted (see Edge).
+    """
+
+    run: str
+    number: int
+    chunk: Chunk
+    not_after: datetime | None = None
+    adjusted: bool = False
+
+    @property
+    def part(self) -> str:
+        """Name of the order's file below `tmp/`, without suffix; no other order has it."""
+        return f"{self.chunk.id}.{self.run}-{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """The first or last session of a symbol in a chunk, with a digest of its price rows."""
+
+    symbol: str
+    session: date
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A finished file below `tmp/`: its name, size in bytes, SHA-256 (hex) and rows."""
+
+    name: str
+    bytes: int
+    sha256: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a worker answers to an order.
+
+    Args:
+        outcome: what became of it.
+        reason: one sentence when it is not staged or empty.
+        asked_at: the provider's clock (UTC) at the first answered page.
+        part: the file, when staged.
+        symbol_rows: rows of each symbol that has any.
+        edges: first and last session of each symbol, when the order asked for them.
+        bad: symbols the provider named as bad.
+        stop: the endpoint cannot be asked any more: `credentials` or `unreachable`; '' otherwise.
+        pages: pages answered.
+        requests: requests sent, retries included.
+        limited: of those, answered 429.
+    """
+
+    outcome: Outcome
+    reason: str = ""
+    asked_at: datetime | None = None
+    part: Part | None = None
+    symbol_rows: tuple[tuple[str, int], ...] = ()
+    edges: tuple[Edge, ...] = ()
+    bad: tuple[str, ...] = ()
+    stop: str = ""
+    pages: int = 0
+    requests: int = 0
+    limited: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An acknowledged outcome in the manifest.
+
+    Args:
+        seq: a number that only grows; overlapping entries load in its order.
+        chunk: what was asked.
+        run, number: the order that brought it.
+        outcome, reason: as in Result.
+        covers: whether its window counts as known for its symbols.
+        asked_at: the provider's clock (UTC, aware) when it was asked.
+        path: the staged file relative to the staging root, '' without rows.
+        bytes, sha256, rows: of that file.
+        schema: schema number of the dataset the file was written with.
+        symbol_rows: rows of each symbol that has any.
+    """
+
+    seq: int
+    chunk: Chunk
+    run: str
+    number: int
+    outcome: Outcome
+    reason: str
+    covers: bool
+    asked_at: datetime
+    path: str = ""
+    bytes: int = 0
+    sha256: str = ""
+    rows: int = 0
+    schema: int = 1
+    symbol_rows: tuple[tuple[str, int], ...] = ()
+
+
+class Endpoint(Protocol):
+    """One HTTP route of a provider: how to cut, ask and read it. Everything is pure."""
+
+    name: str
+    provider: str
+    dataset: str
+    kind: Kind
+    budget: str
+    floor: date
+
+    def canonical(self, options: Mapping[str, str]) -> Series:
+        """The series of these options, every default written out. Raises UsageError on a bad value."""
+
+    def symbol(self, text: str) -> str | None:
+        """The provider's spelling of a symbol, or None when its pattern refuses it."""
+
+    def cut(self, series: Series) -> Cut:
+        """How the series wants to be cut."""
+
+    def final_before(self, series: Series, asked_at: datetime) -> date:
+        """The day before which answers given at `asked_at` (UTC) do not change any more."""
+
+    def constants(self, series: Series) -> dict[str, str]:
+        """Staged columns that are the same in every row of the series."""
+
+    def first(self, chunk: Chunk, not_after: datetime | None = None) -> Request:
+        """The request for the first page."""
+
+    def read(self, chunk: Chunk, request: Request, body: bytes) -> Page:
+        """The page in a response body. Raises PageError when it is not one."""
+
+
+Reader = Callable[[Chunk, Request, bytes], Page]
+
+_OCC = re.compile(r"([A-Z]{1,5}[0-9]?|[A-Z]{6})(\d{2})(\d{2})(\d{2})([CP])(\d{8})")
+
+
+@dataclass(frozen=True, slots=True)
+class OptionSymbol:
+    """The parts of an OCC option symbol; the strike in dollars."""
+
+    root: str
+    expiry: date
+    type: str
+    strike: Decimal
+
+    @classmethod
+    def parse(cls, text: str) -> "OptionSymbol | None":
+        """The parts of `text`, or None when it is no OCC symbol."""
+        found = _OCC.fullmatch(text)
+        if not found:
+            return None
+        root, year, month, day, letter, strike = found.groups()
+        try:
+            expiry = date(2000 + int(year), int(month), int(day))
+        except ValueError:
+            return None
+        kind = "call" if letter == "C" else "put"
+        return cls(root, expiry, kind, Decimal(strike) / 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """An option contract as the listing knows it."""
+
+    symbol: str
+    underlying: str
+    expiry: date
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """The most a run may do; None is no cap."""
+
+    requests: int | None = None
+    chunks: int | None = None
+    minutes: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Symbols that want the same window."""
+
+    symbols: tuple[str, ...]
+    window: Window
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What the user asked of one series."""
+
+    series: Series
+    asked: tuple[Asked, ...]
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """Every symbol, in the order asked."""
+        return tuple(symbol for asked in self.asked for symbol in asked.symbols)
+
+
+def to_json(value: Any) -> str:
+    """Compact JSON text of a plain value."""
+    return json.dumps(value, separators=(",", ":"), default=str)
+
+
+def chunked(items: Iterable[str], size: int) -> list[tuple[str, ...]]:
+    """`items` in tuples of at most `size`."""
+    listed = list(items)
+    return [tuple(listed[i : i + size]) for i in range(0, len(listed), size)]
