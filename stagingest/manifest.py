@@ -1,18 +1,18 @@
-"""The record of plan and entries (SQLite), and of what targets hold; the only door to sqlite3."""
+"""The record of plan and entries of a staging directory."""
 
 import json
-import sqlite3
+import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from stagingest.errors import StagingError
 from stagingest.model import Chunk, Entry, Order, Outcome, Result, Series, Window, to_json
+from stagingest.store import Store
 
-VERSION = 1
+# Written by `load`, see `loads`.
+LOADS = "loads.sqlite"
 _SCHEMA = """
 CREATE TABLE staging (id TEXT NOT NULL, created_at TEXT NOT NULL) STRICT;
 CREATE TABLE series (id TEXT PRIMARY KEY, endpoint TEXT NOT NULL, params TEXT NOT NULL) STRICT;
@@ -26,11 +26,6 @@ CREATE TABLE entries (seq INTEGER PRIMARY KEY AUTOINCREMENT, chunk TEXT NOT NULL
     rows INTEGER NOT NULL, "schema" INTEGER NOT NULL, symbol_rows TEXT NOT NULL, edges TEXT NOT NULL) STRICT;
 CREATE TABLE voids (series TEXT NOT NULL, symbol TEXT NOT NULL, seq INTEGER NOT NULL,
     PRIMARY KEY (series, symbol)) STRICT, WITHOUT ROWID;
-"""
-_LOADS = """
-CREATE TABLE taken (target TEXT NOT NULL, staging TEXT NOT NULL, seq INTEGER NOT NULL,
-    PRIMARY KEY (target, staging, seq)) STRICT, WITHOUT ROWID;
-CREATE TABLE complaints (seq INTEGER PRIMARY KEY, path TEXT NOT NULL, reason TEXT NOT NULL) STRICT;
 """
 
 
@@ -54,81 +49,9 @@ class Tally:
     endpoint: str
     open: int
     outcomes: Mapping[str, tuple[int, int, int]]
-    oldest_open_run: str = ""
 
 
-def _connect(path: Path, *, writable: bool) -> sqlite3.Connection:
-    mode = "rwc" if writable else "ro"
-    uri = f"{path.resolve().as_uri()}?mode={mode}"
-    try:
-        connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30, check_same_thread=False)
-        if writable:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
-        return connection
-    except sqlite3.Error as error:
-        raise StagingError(f"{path.name} in {path.parent} cannot be opened: {error}.") from None
-
-
-class _Store:
-    """One SQLite file with a schema version; transactions roll back on any error."""
-
-    file: str
-    schema: str
-
-    def __init__(self, root: Path, *, writable: bool) -> None:
-        self.root = root
-        path = root / self.file
-        if not writable and not path.exists():
-            raise StagingError(
-                f"{root} is no staging directory: it has no {self.file}.", "Run `stagingest fetch` first."
-            )
-        self._db = _connect(path, writable=writable)
-        version = int(self._value("PRAGMA user_version"))
-        if version > VERSION:
-            self._db.close()
-            raise StagingError(
-                f"{path} was written by a newer stagingest (schema {version}, this one knows {VERSION}).",
-                "Update stagingest.",
-            )
-        if version == 0 and writable:
-            with self._transaction():
-                for statement in self.schema.split(";\n"):
-                    if statement.strip():
-                        self._db.execute(statement)
-                self._created()
-                self._db.execute(f"PRAGMA user_version={VERSION}")
-            path.chmod(0o600)
-
-    def _created(self) -> None:
-        """What a new file starts with."""
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._db.execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise
-
-    def _value(self, sql: str, *args: Any) -> Any:
-        return self._db.execute(sql, args).fetchone()[0]
-
-    def close(self) -> None:
-        """Close the file."""
-        self._db.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-
-class Manifest(_Store):
+class Manifest(Store):
     """Plan and entries of one staging root; written only by the holder of run.lock."""
 
     file = "manifest.sqlite"
@@ -144,51 +67,45 @@ class Manifest(_Store):
         """Open for writing, made if absent. The caller holds run.lock."""
         return cls(root, writable=True)
 
-    def _created(self) -> None:
-        import secrets
-
+    def created(self) -> None:
+        """A new manifest gets a random staging id."""
         identity = secrets.token_hex(8)
-        self._db.execute("INSERT INTO staging VALUES (?, ?)", (identity, datetime.now(UTC).isoformat()))
+        self.db.execute("INSERT INTO staging VALUES (?, ?)", (identity, datetime.now(UTC).isoformat()))
 
     @property
     def staging_id(self) -> str:
         """The random id of this staging root, also in every file's footer."""
-        return str(self._value("SELECT id FROM staging"))
+        return str(self.value("SELECT id FROM staging"))
 
     def begin(self, run: str, job: object, now: datetime) -> None:
         """Record that a run begins."""
-        self._db.execute(
-            "INSERT INTO runs VALUES (?, ?, ?, NULL, NULL)", (run, to_json(job), now.isoformat())
-        )
+        self.db.execute("INSERT INTO runs VALUES (?, ?, ?, NULL, NULL)", (run, to_json(job), now.isoformat()))
 
     def end(self, run: str, summary: object, now: datetime) -> None:
         """Record how a run ended."""
         row = (now.isoformat(), to_json(summary), run)
-        self._db.execute("UPDATE runs SET ended_at = ?, summary = ? WHERE run = ?", row)
+        self.db.execute("UPDATE runs SET ended_at = ?, summary = ? WHERE run = ?", row)
 
     def plan(self, chunks: Sequence[Chunk], run: str) -> None:
         """Write chunks as open, all in one transaction; a chunk known before is opened again."""
-        with self._transaction():
+        with self.transaction():
             self._insert(chunks, run)
 
     def _insert(self, chunks: Iterable[Chunk], run: str, parent: str = "") -> None:
         ids: dict[Series, str] = {}
         rows = []
         for chunk in chunks:
-            series = ids.get(chunk.series)
-            if series is None:
-                series = ids[chunk.series] = chunk.series.id
+            series = chunk.series.id
+            ids[chunk.series] = series
             window = chunk.window
             symbols = ",".join(chunk.symbols)
-            rows.append(
-                (chunk.id, series, symbols, window.start.isoformat(), window.end.isoformat(), parent, run)
-            )
+            rows.append((chunk.id, series, symbols, window.start.isoformat(), window.end.isoformat(), parent, run))
         rows.sort()
-        self._db.executemany(
+        self.db.executemany(
             "INSERT OR IGNORE INTO series VALUES (?, ?, ?)",
             [(text, series.endpoint, to_json(series.params)) for series, text in ids.items()],
         )
-        self._db.executemany(
+        self.db.executemany(
             "INSERT INTO chunks VALUES (?, ?, ?, ?, ?, 'open', ?, ?) "
             "ON CONFLICT (id) DO UPDATE SET state = 'open', run = excluded.run",
             rows,
@@ -197,11 +114,11 @@ class Manifest(_Store):
     def record(self, acks: Sequence[Ack]) -> list[Entry]:
         """Close the acks' chunks, write their entries and children, all in one transaction."""
         entries = []
-        with self._transaction():
+        with self.transaction():
             for ack in acks:
                 chunk = ack.order.chunk
                 entries.append(self._entry(ack))
-                self._db.execute("UPDATE chunks SET state = 'closed' WHERE id = ?", (chunk.id,))
+                self.db.execute("UPDATE chunks SET state = 'closed' WHERE id = ?", (chunk.id,))
                 self._insert(ack.children, ack.order.run, chunk.id)
         return entries
 
@@ -213,17 +130,15 @@ class Manifest(_Store):
             part.rows if part else 0, ack.schema, to_json(dict(result.symbol_rows)),
             to_json([(edge.symbol, edge.session.isoformat(), edge.digest) for edge in result.edges]),
         )  # fmt: skip
-        cursor = self._db.execute(f"INSERT INTO entries VALUES (NULL{', ?' * 14})", row)  # noqa: S608
+        cursor = self.db.execute(f"INSERT INTO entries VALUES (NULL{', ?' * 14})", row)  # noqa: S608
         return Entry(
             cursor.lastrowid or 0, order.chunk, order.run, order.number, result.outcome, result.reason, ack.covers,
             ack.asked_at, ack.path, row[8], row[9], row[10], ack.schema, result.symbol_rows,
         )  # fmt: skip
 
     def _series(self) -> dict[str, Series]:
-        found = self._db.execute("SELECT id, endpoint, params FROM series").fetchall()
-        return {
-            text: Series(endpoint, tuple(map(tuple, json.loads(params)))) for text, endpoint, params in found
-        }
+        found = self.db.execute("SELECT id, endpoint, params FROM series").fetchall()
+        return {text: Series(endpoint, tuple(map(tuple, json.loads(params)))) for text, endpoint, params in found}
 
     def open_chunks(self, series: Series | None = None) -> list[Chunk]:
         """The chunks that are planned and not closed, of one series or of all."""
@@ -232,7 +147,7 @@ class Manifest(_Store):
         if series is not None:
             sql, args = sql + " AND series = ?", (series.id,)
         known = self._series()
-        return [_chunk(row, known) for row in self._db.execute(sql, args)]
+        return [_chunk(row, known) for row in self.db.execute(sql, args)]
 
     def entries(self, after: int = 0) -> Iterator[Entry]:
         """Every entry with a greater `seq`, in order."""
@@ -242,10 +157,8 @@ class Manifest(_Store):
             'e.covers, e.asked_at, e.path, e.bytes, e.sha256, e.rows, e."schema", e.symbol_rows '
             "FROM entries e JOIN chunks c ON c.id = e.chunk WHERE e.seq > ? ORDER BY e.seq"
         )
-        for row in self._db.execute(sql, (after,)):
-            seq, run, number, outcome, reason, covers, asked_at, path, size, sha256, rows, schema, counts = (
-                row[5:]
-            )
+        for row in self.db.execute(sql, (after,)):
+            seq, run, number, outcome, reason, covers, asked_at, path, size, sha256, rows, schema, counts = row[5:]
             yield Entry(
                 seq, _chunk(row, known), run, number, Outcome(outcome), reason, bool(covers),
                 datetime.fromisoformat(asked_at), path, size, sha256, rows, schema,
@@ -260,7 +173,7 @@ class Manifest(_Store):
             "WHERE e.covers = 1 AND c.series = ?"
         )
         found: dict[str, list[Window]] = {}
-        for seq, symbols, start, end in self._db.execute(sql, (series.id,)):
+        for seq, symbols, start, end in self.db.execute(sql, (series.id,)):
             if seq in without:
                 continue
             window = Window(date.fromisoformat(start), date.fromisoformat(end))
@@ -271,7 +184,7 @@ class Manifest(_Store):
 
     def _voids(self, series: Series) -> dict[str, int]:
         sql = "SELECT symbol, seq FROM voids WHERE series = ?"
-        return dict(self._db.execute(sql, (series.id,)).fetchall())
+        return dict(self.db.execute(sql, (series.id,)).fetchall())
 
     def edges(self, series: Series, before: int | None = None) -> dict[str, dict[date, str]]:
         """Digests of known first and last sessions per symbol (the newest answer wins), entries before `before`."""
@@ -281,7 +194,7 @@ class Manifest(_Store):
             "WHERE e.covers = 1 AND c.series = ? AND e.edges <> '[]' AND e.seq < ? ORDER BY e.seq"
         )
         found: dict[str, dict[date, str]] = {}
-        for seq, text in self._db.execute(sql, (series.id, before or 1 << 62)):
+        for seq, text in self.db.execute(sql, (series.id, before or 1 << 62)):
             for symbol, session, digest in json.loads(text):
                 if seq > voids.get(symbol, 0):
                     found.setdefault(symbol, {})[date.fromisoformat(session)] = digest
@@ -290,12 +203,12 @@ class Manifest(_Store):
     def void(self, series: Series, symbols: Iterable[str], seq: int) -> None:
         """From now on entries up to `seq` do not cover these symbols of the series."""
         rows = [(series.id, symbol, seq) for symbol in symbols]
-        with self._transaction():
-            self._db.executemany("INSERT OR REPLACE INTO voids VALUES (?, ?, ?)", rows)
+        with self.transaction():
+            self.db.executemany("INSERT OR REPLACE INTO voids VALUES (?, ?, ?)", rows)
 
     def files(self) -> Iterator[tuple[int, str, int]]:
         """(seq, path, bytes) of every entry with a file."""
-        yield from self._db.execute("SELECT seq, path, bytes FROM entries WHERE path <> ''")
+        yield from self.db.execute("SELECT seq, path, bytes FROM entries WHERE path <> ''")
 
     def lose(self, losses: Mapping[int, str]) -> None:
         """Turn staged entries whose file is gone or damaged into lost ones: seq -> reason."""
@@ -304,13 +217,13 @@ class Manifest(_Store):
             "UPDATE entries SET outcome = ?, reason = ?, covers = 0, path = '', bytes = 0, sha256 = '', rows = 0, "
             "symbol_rows = '{}', edges = '[]' WHERE seq = ?"
         )
-        with self._transaction():
-            self._db.executemany(sql, rows)
+        with self.transaction():
+            self.db.executemany(sql, rows)
 
     def tallies(self) -> list[Tally]:
         """Counts per endpoint, for `status`; set-based, so that 100,000 chunks cost little."""
         opened = dict(
-            self._db.execute(
+            self.db.execute(
                 "SELECT s.endpoint, count(*) FROM chunks c JOIN series s ON s.id = c.series "
                 "WHERE c.state = 'open' GROUP BY 1"
             )
@@ -323,9 +236,25 @@ class Manifest(_Store):
             "JOIN (SELECT max(seq) AS seq FROM entries GROUP BY chunk) last ON last.seq = e.seq "
             "WHERE c.state = 'closed' GROUP BY 1, 2"
         )
-        for endpoint, outcome, chunks, rows, size in self._db.execute(sql):
+        for endpoint, outcome, chunks, rows, size in self.db.execute(sql):
             outcomes.setdefault(endpoint, {})[outcome] = (chunks, rows, size)
         return [Tally(name, opened.get(name, 0), counts) for name, counts in sorted(outcomes.items())]
+
+    def loaded(self) -> dict[str, dict[str, int]]:
+        """Entries of this root in each target's ledger: endpoint -> target -> number."""
+        path = self.root / LOADS
+        if not path.exists():
+            return {}
+        self.db.execute("ATTACH ? AS loads", (f"{path.resolve().as_uri()}?mode=ro",))
+        sql = (
+            "SELECT s.endpoint, t.target, count(*) FROM loads.taken t JOIN entries e ON e.seq = t.seq "
+            "JOIN chunks c ON c.id = e.chunk JOIN series s ON s.id = c.series WHERE t.staging = ? GROUP BY 1, 2"
+        )
+        found: dict[str, dict[str, int]] = {}
+        for endpoint, target, number in self.db.execute(sql, (self.staging_id,)):
+            found.setdefault(endpoint, {})[target] = number
+        self.db.execute("DETACH loads")
+        return found
 
     def problems(self, limit: int = 20) -> list[tuple[str, str, str, str]]:
         """(endpoint, outcome, symbols, reason) of the newest closed chunks that are neither staged nor empty."""
@@ -335,49 +264,15 @@ class Manifest(_Store):
             "JOIN (SELECT max(seq) AS seq FROM entries GROUP BY chunk) last ON last.seq = e.seq "
             "WHERE c.state = 'closed' AND e.outcome NOT IN ('staged', 'empty', 'split') ORDER BY e.seq DESC LIMIT ?"
         )
-        return self._db.execute(sql, (limit,)).fetchall()
+        return self.db.execute(sql, (limit,)).fetchall()
 
     def last_run(self) -> tuple[str, str, str | None] | None:
         """(run, started_at, ended_at) of the newest run."""
         sql = "SELECT run, started_at, ended_at FROM runs ORDER BY started_at DESC LIMIT 1"
-        row: tuple[str, str, str | None] | None = self._db.execute(sql).fetchone()
+        row: tuple[str, str, str | None] | None = self.db.execute(sql).fetchone()
         return row
 
 
 def _chunk(row: Sequence[Any], known: Mapping[str, Series]) -> Chunk:
     window = Window(date.fromisoformat(row[3]), date.fromisoformat(row[4]))
     return Chunk(known[row[1]], tuple(row[2].split(",")), window, row[0])
-
-
-class Loads(_Store):
-    """What targets have taken (a cache of their ledgers) and complaints about files; written only by `load`."""
-
-    file = "loads.sqlite"
-    schema = _LOADS
-
-    def complain(self, seq: int, path: str, reason: str) -> None:
-        """Note that the file of an entry cannot be loaded; the next fetch settles it."""
-        self._db.execute("INSERT OR REPLACE INTO complaints VALUES (?, ?, ?)", (seq, path, reason))
-
-    def complaints(self) -> dict[int, str]:
-        """seq -> reason."""
-        return dict(self._db.execute("SELECT seq, reason FROM complaints").fetchall())
-
-    def remember(self, target: str, staging: str, taken: Iterable[int]) -> None:
-        """Replace what is known of a target's ledger for this staging root."""
-        with self._transaction():
-            self._db.execute("DELETE FROM taken WHERE target = ? AND staging = ?", (target, staging))
-            rows = ((target, staging, seq) for seq in taken)
-            self._db.executemany("INSERT INTO taken VALUES (?, ?, ?)", rows)
-
-    def taken(self) -> dict[str, int]:
-        """target -> number of entries its ledger held when it was last loaded."""
-        return dict(self._db.execute("SELECT target, count(*) FROM taken GROUP BY 1").fetchall())
-
-
-def read_loads(root: Path) -> tuple[dict[int, str], dict[str, int]]:
-    """Complaints and taken counts of a root, empty when nothing was ever loaded."""
-    if not (root / Loads.file).exists():
-        return {}, {}
-    with Loads(root, writable=False) as loads:
-        return loads.complaints(), loads.taken()

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
@@ -59,6 +59,12 @@ class Series:
 
     endpoint: str
     params: tuple[tuple[str, str], ...]
+    id: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        """Set `id`: 16 hexadecimal digits that stand for exactly this series."""
+        text = _digest(self.endpoint, *(text for pair in self.params for text in pair))
+        object.__setattr__(self, "id", text)
 
     @classmethod
     def of(cls, endpoint: str, params: Mapping[str, str]) -> "Series":
@@ -69,9 +75,9 @@ class Series:
         return dict(self.params)[name]
 
     @property
-    def id(self) -> str:
-        """16 hexadecimal digits that stand for exactly this series."""
-        return _digest(self.endpoint, *(text for pair in self.params for text in pair))
+    def adjusted(self) -> bool:
+        """Whether prices depend on when they were asked: a later split or dividend moves all of history."""
+        return dict(self.params).get("adjustment", "raw") != "raw"
 
     def __str__(self) -> str:
         return " ".join([self.endpoint, *(f"{name}={value}" for name, value in self.params if value)])
@@ -317,8 +323,6 @@ class Endpoint(Protocol):
         """The page in a response body. Raises PageError when it is not one."""
 
 
-Reader = Callable[[Chunk, Request, bytes], Page]
-
 _OCC = re.compile(r"([A-Z]{1,5}[0-9]?|[A-Z]{6})(\d{2})(\d{2})(\d{2})([CP])(\d{8})")
 
 
@@ -356,15 +360,6 @@ class Contract:
 
 
 @dataclass(frozen=True, slots=True)
-class Caps:
-    """The most a run may do; None is no cap."""
-
-    requests: int | None = None
-    chunks: int | None = None
-    minutes: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Asked:
     """Symbols that want the same window."""
 
@@ -388,9 +383,3 @@ class Job:
 def to_json(value: Any) -> str:
     """Compact JSON text of a plain value."""
     return json.dumps(value, separators=(",", ":"), default=str)
-
-
-def chunked(items: Iterable[str], size: int) -> list[tuple[str, ...]]:
-    """`items` in tuples of at most `size`."""
-    listed = list(items)
-    return [tuple(listed[i : i + size]) for i in range(0, len(listed), size)]

@@ -46,8 +46,8 @@ def is_session(day: date) -> bool:
 def count(start: date, end: date) -> int:
     """The number of sessions in `[start, end)`, exact within the table, weekdays outside it."""
     inside = bisect_left(_ordinals(), end.toordinal()) - bisect_left(_ordinals(), start.toordinal())
-    after = max(start, LAST + _DAY)
-    return inside + (sum(1 for _ in between(after, end)) if end > after else 0)
+    outside = ((start, min(end, FIRST)), (max(start, LAST + _DAY), end))
+    return inside + sum(1 for first, last in outside for _ in between(first, last))
 
 
 def between(start: date, end: date) -> Iterator[date]:

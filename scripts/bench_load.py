@@ -1,0 +1,200 @@
+"""The load phase beside its floor: `CREATE TABLE AS SELECT * FROM read_parquet(list)` over the same staged files.
+
+Rounds alternate, each side in a fresh process on a fresh database; CPU seconds of the process (user + system, imports
+left out) are compared, for wall time says little on a shared machine. `--rows` of the given size are staged first.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from datetime import time as clock
+from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
+from statistics import median
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from stagingest import sessions, staging
+from stagingest.datasets import arrow_schema, dataset
+from stagingest.loading import Staged, load
+from stagingest.manifest import Ack, Manifest
+from stagingest.model import Chunk, Order, Outcome, Result, Series, Window
+
+RUN = "bench"
+ASKED_AT = datetime(2024, 6, 1, tzinfo=UTC)
+WINDOW = Window(date(2023, 1, 3), date(2024, 1, 1))
+SESSIONS = list(sessions.between(WINDOW.start, WINDOW.end))
+STAMPS = [datetime.combine(day, clock(5)) for day in SESSIONS]
+DATA = dataset("stock-bars")
+CPU_RATIO = 1.15
+OVER_LIMIT_MIB = 200
+
+
+def _text(values: list[str], times: int) -> pa.Array:
+    """Each value `times` times, as the dictionary a staged file holds."""
+    indices = pa.array([number for number in range(len(values)) for _ in range(times)], pa.int32())
+    return pa.DictionaryArray.from_arrays(indices, pa.array(values))
+
+
+def _prices(rows: int) -> dict[str, pa.Array]:
+    """A random walk in cents with plausible bars around it."""
+
+    def spread(scale: float) -> pa.Array:
+        return pc.multiply(pc.random(rows), scale)
+
+    steps = pc.subtract(spread(2.0), 1.0)
+    close = pc.round(pc.add(pc.abs(pc.cumulative_sum(steps)), 20.0), 2)
+    opened = pc.round(pc.add(close, pc.subtract(spread(1.0), 0.5)), 2)
+    high = pc.round(pc.add(pc.max_element_wise(opened, close), spread(0.5)), 2)
+    low = pc.round(pc.subtract(pc.min_element_wise(opened, close), spread(0.5)), 2)
+    return {
+        "open": opened, "high": high, "low": low, "close": close,
+        "volume": pc.cast(pc.round(spread(2e6)), pa.int64()),
+        "trade_count": pc.cast(pc.round(spread(2e4)), pa.int64()),
+        "vwap": pc.round(pc.divide(pc.add(high, low), 2.0), 4),
+    }  # fmt: skip
+
+
+def _tables(rows: int, file_rows: int) -> Iterator[tuple[tuple[str, ...], pa.Table]]:
+    """Tables of about `file_rows` daily bars, one year of each symbol, sorted by key, and their symbols."""
+    days = len(SESSIONS)
+    per_file = max(1, file_rows // days)
+    ts, session = pa.array(STAMPS, pa.timestamp("us")), pa.array(SESSIONS, pa.date32())
+    for number in range(max(1, rows // (per_file * days))):
+        symbols = [f"S{number * per_file + each:06}" for each in range(per_file)]
+        size = per_file * days
+        columns = {
+            "symbol": _text(symbols, days),
+            **{
+                name: _text([value], size)
+                for name, value in {
+                    "interval": "1d", "provider": "alpaca", "feed": "sip", "adjustment": "raw",
+                    "currency": "USD", "asof": "",
+                }.items()
+            },
+            "ts": pa.concat_arrays([ts] * per_file),
+            "session_date": pa.concat_arrays([session] * per_file),
+            "updated_at": pa.array([ASKED_AT.replace(tzinfo=None)] * size, pa.timestamp("us")),
+            **_prices(size),
+        }  # fmt: skip
+        yield (
+            tuple(symbols),
+            pa.table(columns).select([column.name for column in DATA.columns]).cast(arrow_schema(DATA)),
+        )
+
+
+def stage(root: Path, rows: int, file_rows: int) -> int:
+    """Fill a staging directory; the rows staged."""
+    staging.prepare(root)
+    series = Series.of("alpaca/stock-bars", {"timeframe": "1Day", "feed": "sip", "adjustment": "raw"})
+    acks = []
+    for number, (symbols, table) in enumerate(_tables(rows, file_rows), 1):
+        order = Order(RUN, number, Chunk(series, symbols, WINDOW))
+        part = staging.write_part(root, order.part, table, {})
+        (path,) = staging.settle(root, "alpaca/stock-bars", [part])
+        counts = tuple((symbol, len(SESSIONS)) for symbol in symbols)
+        result = Result(Outcome.STAGED, asked_at=ASKED_AT, part=part, symbol_rows=counts)
+        acks.append(Ack(order, result, True, ASKED_AT, DATA.schema, path))
+    with Manifest.write(root) as manifest:
+        manifest.plan([ack.order.chunk for ack in acks], RUN)
+        manifest.record(acks)
+    return sum(ack.result.part.rows for ack in acks if ack.result.part)
+
+
+def floor(root: Path, db: Path, limit: str) -> None:
+    """What any load has to do: read the files and write the table."""
+    import duckdb
+
+    paths = sorted(map(str, (root / "data").rglob("*.parquet")))
+    with duckdb.connect(
+        str(db), config={"memory_limit": limit, "storage_compatibility_version": "v1.5.0"}
+    ) as connection:
+        text = "CREATE TABLE stock_bars AS SELECT * FROM read_parquet($paths)"
+        connection.execute(text, {"paths": paths}).fetchall()
+        connection.execute("CHECKPOINT").fetchall()
+
+
+def ours(root: Path, db: Path, limit: str) -> None:
+    """Our load: manifest, hashes, batches, ledger."""
+    from stagingest.targets.duckdb import DuckDB
+
+    with Staged(root) as source:
+        load([source], DuckDB(db, memory_limit=limit))
+
+
+def _peak_mib() -> float:
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
+def child(side: str, root: Path, db: Path, limit: str) -> None:
+    """Run one side here and print what it took."""
+    import duckdb  # noqa: F401 - its import is not part of the measurement
+
+    before, began = getrusage(RUSAGE_SELF), time.perf_counter()
+    (ours if side == "load" else floor)(root, db, limit)
+    used = getrusage(RUSAGE_SELF)
+    cpu_s = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
+    size = sum(path.stat().st_size for path in db.parent.glob(f"{db.name}*"))
+    print(json.dumps([cpu_s, time.perf_counter() - began, _peak_mib(), size]))
+
+
+def _measure(side: str, root: Path, folder: Path, limit: str) -> list[float]:
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        command = [sys.executable, __file__, "--child", side, "--limit", limit]
+        command += ["--root", str(root), "--db", str(Path(place) / "bench.duckdb")]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return [float(value) for value in json.loads(done.stdout)]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=20_000_000)
+    parser.add_argument("--file-rows", type=int, default=50_000)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--limit", default="1GB")
+    parser.add_argument("--child", choices=["floor", "load"], help=argparse.SUPPRESS)
+    parser.add_argument("--root", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--db", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        child(options.child, options.root, options.db, options.limit)
+        return 0
+    with tempfile.TemporaryDirectory(prefix="bench-load-") as place:
+        return compare(Path(place), options.rows, options.file_rows, options.rounds, options.limit)
+
+
+def compare(folder: Path, rows: int, file_rows: int, rounds: int, limit: str) -> int:
+    """Measure both sides in alternation, print them, and say whether the bounds hold."""
+    root = folder / "staging"
+    rows = stage(root, rows, file_rows)
+    found: dict[str, list[list[float]]] = {"floor": [], "load": []}
+    for _ in range(rounds):
+        for side, measured in found.items():
+            measured.append(_measure(side, root, folder, limit))
+    print(f"{rows:,} rows in files of {file_rows:,}, memory limit {limit}, {rounds} rounds, medians")
+    middle = {side: [median(values) for values in zip(*measured, strict=True)] for side, measured in found.items()}
+    for side, (cpu_s, wall_s, peak_mib, size) in middle.items():
+        print(f"{side:6} cpu {cpu_s:6.2f} s  wall {wall_s:6.2f} s  peak {peak_mib:5.0f} MiB  {size / rows:5.1f} B/row")
+    ratio, peak_mib = middle["load"][0] / middle["floor"][0], middle["load"][2]
+    bound_mib = _mib(limit) + OVER_LIMIT_MIB
+    good = ratio <= CPU_RATIO and peak_mib <= bound_mib
+    print(f"cpu {ratio:.2f} x (at most {CPU_RATIO}), peak {peak_mib:.0f} MiB (at most {bound_mib:.0f})")
+    print("holds" if good else "DOES NOT HOLD")
+    return 0 if good else 1
+
+
+def _mib(limit: str) -> float:
+    units = {"GB": 1e9, "MB": 1e6, "GiB": 2**30, "MiB": 2**20}
+    unit = next(unit for unit in sorted(units, key=len, reverse=True) if limit.endswith(unit))
+    return float(limit.removesuffix(unit)) * units[unit] / 2**20
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""Results become entries, in groups: files made durable first, then the manifest says so."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from pathlib import Path
+
+from stagingest import catalog, planning, staging
+from stagingest.datasets import dataset
+from stagingest.manifest import Ack, Manifest
+from stagingest.model import Asked, Chunk, Entry, Job, Order, Outcome, Result, Series, Window
+from stagingest.tally import GOOD, Tally
+
+GROUP_CHUNKS = 50
+_NO_LONGER_DUE = frozenset({Outcome.REFUSED, Outcome.QUARANTINED})
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What a run is about: its id, where it stages, its jobs and chunks, and what was known before it began."""
+
+    run: str
+    root: Path
+    jobs: tuple[Job, ...]
+    chunks: tuple[Chunk, ...]
+    known: Mapping[Series, Mapping[str, Sequence[Window]]]
+
+
+class Acknowledger:
+    """Writes what orders brought. `flush` returns chunks that turned out to be due as well."""
+
+    def __init__(self, course: Course, manifest: Manifest, tally: Tally, clock: Callable[[], datetime]) -> None:
+        self._course = course
+        self._manifest = manifest
+        self._tally = tally
+        self._clock = clock
+        self._acks: list[Ack] = []
+        self._edges: dict[Series, dict[str, dict[date, str]]] = {}
+
+    @property
+    def waiting(self) -> int:
+        """Results not yet written."""
+        return len(self._acks)
+
+    def close(self, order: Order, result: Result) -> None:
+        """The order's chunk has this outcome."""
+        ack = self._ack(order, result)
+        self._acks.append(ack)
+        self._tally.close(order.chunk, result, covers=ack.covers)
+
+    def split(self, order: Order, result: Result) -> tuple[Chunk, ...]:
+        """Close a refused chunk of several symbols; the children to ask.
+
+        Symbols the provider named are refused one by one and the rest is asked again; without a name, its halves.
+        """
+        chunk = order.chunk
+        bad = tuple(symbol for symbol in chunk.symbols if symbol in result.bad)
+        named = tuple(chunk.of((symbol,)) for symbol in bad)
+        rest = tuple(symbol for symbol in chunk.symbols if symbol not in bad)
+        again = chunk.halves() if not bad else (chunk.of(rest),) if rest else ()
+        children = (*named, *again)
+        self._acks.append(self._ack(order, replace(result, outcome=Outcome.SPLIT), children))
+        self._tally.split(children)
+        for child in named:
+            self.close(replace(order, chunk=child), replace(result, pages=0, requests=0, limited=0))
+        return again
+
+    def _ack(self, order: Order, result: Result, children: tuple[Chunk, ...] = ()) -> Ack:
+        chunk = order.chunk
+        endpoint = catalog.endpoint(chunk.series.endpoint)
+        asked_at = result.asked_at or self._clock()
+        final = chunk.window.end <= endpoint.final_before(chunk.series, asked_at)
+        covers = result.outcome in _NO_LONGER_DUE or (result.outcome in GOOD and final)
+        return Ack(order, result, covers, asked_at, dataset(endpoint.dataset).schema, children=children)
+
+    def flush(self) -> list[Chunk]:
+        """Make finished files durable, record the group, look at price bases; chunks that are due because of those.
+
+        Raises StagingError when files cannot be made durable: their chunks stay open.
+        """
+        acks, self._acks = self._acks, []
+        folders: dict[str, list[int]] = {}
+        for index, ack in enumerate(acks):
+            if ack.result.part is not None:
+                endpoint = catalog.endpoint(ack.order.chunk.series.endpoint)
+                folders.setdefault(f"{endpoint.provider}/{endpoint.dataset}", []).append(index)
+        for folder, indices in folders.items():
+            parts = [part for index in indices if (part := acks[index].result.part) is not None]
+            for index, path in zip(indices, staging.settle(self._course.root, folder, parts), strict=True):
+                acks[index] = replace(acks[index], path=path)
+        due: list[Chunk] = []
+        for entry, ack in zip(self._manifest.record(acks) if acks else (), acks, strict=True):
+            if ack.order.adjusted:
+                due += self._compare(entry, ack)
+        return due
+
+    def _compare(self, entry: Entry, ack: Ack) -> list[Chunk]:
+        """An adjusted series whose known session reads differently has a new price base: fetch the symbol whole."""
+        series = entry.chunk.series
+        known = self._edges.get(series)
+        if known is None:
+            known = self._edges[series] = self._manifest.edges(series, before=entry.seq)
+        moved = {
+            edge.symbol
+            for edge in ack.result.edges
+            if known.get(edge.symbol, {}).get(edge.session, edge.digest) != edge.digest
+        } - self._tally.refetched
+        for symbol in moved:
+            known.pop(symbol)
+        for edge in ack.result.edges:
+            known.setdefault(edge.symbol, {})[edge.session] = edge.digest
+        return self._refetch(series, sorted(moved), entry) if moved else []
+
+    def _refetch(self, series: Series, symbols: Sequence[str], entry: Entry) -> list[Chunk]:
+        self._manifest.void(series, symbols, entry.seq - 1)
+        self._tally.refetched.update(symbols)
+        endpoint = catalog.endpoint(series.endpoint)
+        asked = tuple(Asked((symbol,), window) for symbol in symbols for window in self._whole(entry, symbol))
+        coverage = self._manifest.coverage(series)
+        chunks = planning.due(
+            Job(series, asked),
+            endpoint.cut(series),
+            endpoint.final_before(series, self._clock()),
+            {symbol: coverage.get(symbol, []) for symbol in symbols},
+            self._manifest.open_chunks(series),
+        )
+        self._manifest.plan(chunks, self._course.run)
+        self._tally.add(chunks)
+        return chunks
+
+    def _whole(self, entry: Entry, symbol: str) -> list[Window]:
+        """Everything that was covered or is asked of a symbol."""
+        series = entry.chunk.series
+        before = self._course.known.get(series, {}).get(symbol, ())
+        jobs = (asked for job in self._course.jobs if job.series == series for asked in job.asked)
+        now = (asked.window for asked in jobs if symbol in asked.symbols)
+        return planning.merged([*before, *now, entry.chunk.window])

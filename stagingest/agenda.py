@@ -1,0 +1,112 @@
+"""Which chunk is asked next: canaries first, deferred ones last, suspects alone; no I/O."""
+
+from collections import deque
+from collections.abc import Sequence
+
+from stagingest.model import Chunk, Series
+
+STRIKES = 3
+FORBIDDEN_IN_A_ROW = 3
+
+
+class Agenda:
+    """The chunks of a run that are still to be asked, and why some of them have to wait.
+
+    The smallest chunk of each series goes alone until it has answered one page: a wrong key or a missing entitlement
+    costs one request, not twenty thousand (DESIGN section 3).
+    """
+
+    def __init__(self) -> None:
+        self.stopped: dict[str, tuple[str, str]] = {}
+        self._queue: deque[Chunk] = deque()
+        self._deferred: deque[Chunk] = deque()
+        self._suspects: deque[Chunk] = deque()
+        self._second_wind: set[str] = set()
+        self._strikes: dict[str, int] = {}
+        self._open: set[Series] = set()
+        self._probing: set[Series] = set()
+        self._forbidden: dict[str, int] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._queue or self._deferred or self._suspects)
+
+    def add(self, chunks: Sequence[Chunk]) -> None:
+        """More chunks to ask, the smallest of each series in front."""
+        smallest: dict[Series, Chunk] = {}
+        for chunk in chunks:
+            best = smallest.get(chunk.series)
+            if best is None or _size(chunk) < _size(best):
+                smallest[chunk.series] = chunk
+        first = {chunk.id for chunk in smallest.values()}
+        self._queue.extend(smallest.values())
+        self._queue.extend(chunk for chunk in chunks if chunk.id not in first)
+
+    def next(self, *, idle: bool) -> tuple[Chunk, bool] | None:
+        """The next chunk and whether it must run alone; None when nothing may be asked now.
+
+        `idle` says that no order is in flight: only then deferred chunks and suspects have their turn.
+        """
+        if idle and not self._queue:
+            self._queue, self._deferred = self._deferred, self._queue
+        for _ in range(len(self._queue)):
+            chunk = self._queue.popleft()
+            if chunk.series.endpoint in self.stopped:
+                continue
+            if chunk.series in self._open:
+                return chunk, False
+            if chunk.series not in self._probing:
+                self._probing.add(chunk.series)
+                return chunk, False
+            self._queue.append(chunk)
+        if idle and self._suspects:
+            return self._suspects.popleft(), True
+        return None
+
+    def answered(self, series: Series) -> None:
+        """The series gave a page: all its chunks may be asked."""
+        self._open.add(series)
+        self._forbidden.pop(series.endpoint, None)
+
+    def ended(self, series: Series) -> None:
+        """An order of the series is over; if it was the canary and brought no page, the next chunk is the canary."""
+        self._probing.discard(series)
+
+    def again(self, chunk: Chunk) -> None:
+        """Ask this one again soon."""
+        self.ended(chunk.series)
+        self._queue.appendleft(chunk)
+
+    def defer(self, chunk: Chunk) -> bool:
+        """Ask this one at the end of the run; False when it has been there before."""
+        if chunk.id in self._second_wind:
+            return False
+        self.ended(chunk.series)
+        self._second_wind.add(chunk.id)
+        self._deferred.append(chunk)
+        return True
+
+    def strike(self, chunk: Chunk) -> bool:
+        """A worker died with this chunk. False when it has had its strikes; from the second on it goes alone."""
+        strikes = self._strikes[chunk.id] = self._strikes.get(chunk.id, 0) + 1
+        if strikes >= STRIKES:
+            self.ended(chunk.series)
+            return False
+        if strikes == 1:
+            self.again(chunk)
+        else:
+            self._suspects.append(chunk)
+        return True
+
+    def forbidden(self, series: Series, reason: str) -> None:
+        """402 or 403: a canary's stops the endpoint, later ones when three come in a row."""
+        count = self._forbidden[series.endpoint] = self._forbidden.get(series.endpoint, 0) + 1
+        if series not in self._open or count >= FORBIDDEN_IN_A_ROW:
+            self.stop(series.endpoint, "forbidden", reason)
+
+    def stop(self, endpoint: str, kind: str, reason: str) -> None:
+        """Ask this endpoint nothing more in this run."""
+        self.stopped.setdefault(endpoint, (kind, reason))
+
+
+def _size(chunk: Chunk) -> tuple[int, int]:
+    return len(chunk.symbols), (chunk.window.end - chunk.window.start).days

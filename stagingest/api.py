@@ -1,0 +1,218 @@
+"""The public functions, which the commands call too: plan, fetch, load, status."""
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict, Unpack
+
+from stagingest import asking, fetching, settings, standing, surveying
+from stagingest.asking import Known, Question, Wanted
+from stagingest.errors import UsageError
+from stagingest.fetching import Options
+from stagingest.supervising import Listener
+from stagingest.surveying import Plan
+from stagingest.tally import FetchSummary
+
+if TYPE_CHECKING:
+    from stagingest.loading import Listener as LoadListener
+    from stagingest.loading import LoadSummary
+
+
+class Asked(TypedDict, total=False):
+    """What may be asked; every field has a default.
+
+    symbols: names of stocks (`AAPL`, `BRK.B`) or of option contracts (OCC, `AAPL240419C00190000`).
+    underlyings: stocks whose contracts are listed, or whose known contracts' bars are fetched.
+    provider: `alpaca` unless the dataset names it (`alpaca/stock-bars`).
+    timeframe: `1Min` to `59Min`, `1Hour` to `23Hour`, `1Day`, `1Week`, `1Month` to `12Month`.
+    start: first New York day; `max` is the provider's first.
+    end: last New York day, inclusive; by default the last one whose prices are final.
+    feed: `sip`, `iex`, `otc`, `boats`; adjustment: `raw`, `split`, `dividend`, `spin-off`, `all`;
+    currency: ISO 4217; asof: the day whose symbol names are meant (YYYY-MM-DD, `-` for no mapping).
+    expiry_gte, expiry_lte: bounds of the expiry, whole years are listed.
+    """
+
+    symbols: Iterable[str]
+    underlyings: Iterable[str]
+    provider: str | None
+    timeframe: str
+    start: str | date
+    end: str | date
+    feed: str
+    adjustment: str
+    currency: str
+    asof: str
+    expiry_gte: str | date
+    expiry_lte: str | date
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What a plan found: the question as read, the answer, and the cost of a discovery that must come first."""
+
+    question: Question
+    plan: Plan
+    discovery: Plan | None
+    free_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What a fetch did, and what became of the names given."""
+
+    question: Question
+    summary: FetchSummary
+
+    @property
+    def exit_code(self) -> int:
+        """As the command's; a rejected name makes it 3 where it would be 0."""
+        return self.summary.exit_code or (3 if self.question.names.rejected else 0)
+
+
+def plan(
+    dataset: str,
+    *,
+    staging: str | Path = "staging",
+    db: str | Path | None = None,
+    resume: bool = True,
+    clock: Callable[[], datetime] = fetching.utc_now,
+    **asked: Unpack[Asked],
+) -> Looked:
+    """What `fetch` with the same arguments would ask. Asks nothing, writes nothing, takes no lock.
+
+    Raises UsageError for a wrong argument, with the nearest valid value.
+    """
+    root, now = Path(staging), clock()
+    question = asking.question(_wanted(dataset, asked), _known(root, db, asked), now)
+    looked = surveying.look(question.jobs, root, now, resume=resume)
+    discovery = surveying.look(question.discovery, root, now) if question.discovery else None
+    return Looked(question, looked, discovery, settings.free_bytes(root))
+
+
+def fetch(
+    dataset: str,
+    *,
+    staging: str | Path = "staging",
+    db: str | Path | None = None,
+    max_rps: float | None = None,
+    processes: int | None = None,
+    lanes: int | None = None,
+    realtime: bool = False,
+    resume: bool = True,
+    gzip: bool = True,
+    environ: Mapping[str, str] | None = None,
+    listener: Listener | None = None,
+    clock: Callable[[], datetime] = fetching.utc_now,
+    **asked: Unpack[Asked],
+) -> Fetched:
+    """Ask a provider for what is missing and stage it, one Parquet file a chunk, under the manifest of `staging`.
+
+    Args:
+        dataset: `stock-bars`, `option-contracts`, `option-bars`, or with a provider, `alpaca/stock-bars`.
+        staging: the staging directory, made if absent.
+        db: a DuckDB file whose contracts are known too.
+        max_rps: most requests a second; None leaves it to the provider's limit.
+        processes: worker processes, None for one per core (none for a small job), 0 for this process.
+        lanes: requests in flight per process.
+        realtime: ask up to now; otherwise 16 minutes ago, as free plans require.
+        resume: False ignores what is staged and stages anew.
+        gzip: ask compressed bodies.
+        environ: keys and base URLs; os.environ by default.
+        listener: told how it goes.
+        clock: the time, UTC.
+        asked: see Asked.
+
+    Raises:
+        UsageError: a wrong argument, with the nearest valid value.
+        CredentialsError: a key is missing.
+        HeldError: another fetch holds `staging`.
+        StagingError: `staging` cannot be used, or its disk is full.
+    """
+    from stagingest.progress import Silent
+
+    root = Path(staging)
+    question = asking.question(_wanted(dataset, asked), _known(root, db, asked), clock())
+    if question.discovery:
+        names = ",".join(question.discovery[0].symbols)
+        raise UsageError(question.notes[-1], f"Run `stagingest fetch option-contracts --underlyings {names}` first.")
+    options = Options(
+        root, os.environ if environ is None else environ, processes, lanes, max_rps, realtime, resume, gzip
+    )
+    return Fetched(question, fetching.fetch(question.jobs, options, listener or Silent(), clock))
+
+
+def load(
+    staging: str | Path | Iterable[str | Path] = "staging",
+    db: str | Path = "market.duckdb",
+    *,
+    batch_rows: int = 1_500_000,
+    memory_limit: str = "1GB",
+    lock_timeout_s: float = 0.0,
+    listener: "LoadListener | None" = None,
+) -> "LoadSummary":
+    """Move what is staged and not yet in the ledger of `db` into its tables; exactly once, however often it is run.
+
+    Args:
+        staging: staging directories; where they disagree, the later answer wins.
+        db: a DuckDB file, made if absent.
+        batch_rows: rows in one transaction.
+        memory_limit: DuckDB's; the process needs up to 200 MiB more.
+        lock_timeout_s: how long to wait for another process that has the database open.
+        listener: called after each batch.
+
+    Raises:
+        HeldError: another process has the database open, or is loading from the same staging directory.
+        StagingError: `staging` is no staging directory.
+        TargetError: the file is no database of ours, or a batch cannot be loaded.
+    """
+    from stagingest import loading
+    from stagingest.staging import Lock
+    from stagingest.targets.duckdb import DuckDB
+
+    roots = [Path(staging)] if isinstance(staging, str | Path) else [Path(root) for root in staging]
+    with ExitStack() as stack:
+        sources = []
+        for root in roots:
+            source = loading.Staged(root.absolute())
+            stack.enter_context(Lock.take(root / "load.lock", "loading"))
+            sources.append(stack.enter_context(source))
+        target = DuckDB(Path(db), memory_limit=memory_limit, lock_timeout_s=lock_timeout_s)
+        return loading.load(sources, target, batch_rows=batch_rows, listener=listener)
+
+
+def status(staging: str | Path = "staging") -> standing.Standing:
+    """How a staging directory stands: counts per endpoint, what is in flight, what failed and why.
+
+    Raises StagingError when it is none.
+    """
+    return standing.standing(Path(staging))
+
+
+def _wanted(dataset: str, asked: Asked) -> Wanted:
+    default = Wanted(dataset)
+
+    def text(name: str) -> str:
+        return str(asked.get(name, getattr(default, name)))
+
+    return Wanted(
+        dataset,
+        tuple(asked.get("symbols", ())),
+        tuple(asked.get("underlyings", ())),
+        asked.get("provider"),
+        *(text(name) for name in _TEXTS),
+    )
+
+
+_TEXTS = ("timeframe", "start", "end", "feed", "adjustment", "currency", "asof", "expiry_gte", "expiry_lte")
+
+
+def _known(root: Path, db: str | Path | None, asked: Asked) -> Known:
+    underlyings = [name.strip().upper() for name in asked.get("underlyings", ())]
+    if db is None or not underlyings or not Path(db).exists():
+        return Known(root)
+    from stagingest.targets.duckdb import contracts
+
+    return Known(root, contracts(Path(db), underlyings))

@@ -1,0 +1,68 @@
+"""The command line: options in, one call, words out; only this package knows click."""
+
+import os
+import signal
+import sys
+from types import FrameType
+
+import click
+
+from stagingest import __version__
+from stagingest.cli import demo, fetch, load, plan, sim, status
+from stagingest.errors import StagingestError
+
+
+class _Terminated(BaseException):
+    """SIGTERM, so that the same clean-up runs as for Ctrl-C."""
+
+
+@click.group(
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "auto_envvar_prefix": "STAGINGEST",
+        "max_content_width": 110,
+    }
+)
+@click.version_option(__version__, prog_name="stagingest")
+def stagingest() -> None:
+    """Backfill market data from rate-limited HTTP APIs.
+
+    `fetch` asks a provider with several processes and stages every chunk as a Parquet file under a manifest; `load`
+    moves what is staged into DuckDB in set-based statements. Kill either at any time and run the same command again.
+
+    Exit codes: 0 done, 1 failed, 2 usage, 3 done but some chunks or symbols failed, 4 credentials or entitlement,
+    5 provider down, 75 the staging directory or database is held by someone else, 130 Ctrl-C, 143 terminated.
+    """
+
+
+for _command in (plan.plan, fetch.fetch, load.load, status.status, sim.sim, demo.demo):
+    stagingest.add_command(_command)
+
+
+def main() -> None:
+    """Run the command line and exit with the code of DESIGN section 7."""
+    os.umask(0o077)
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code = stagingest.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except StagingestError as error:
+        click.echo(f"Error: {error}", err=True)
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("Interrupted; what is staged stays. Run the same command to continue.", err=True)
+        code = 130
+    except _Terminated:
+        click.echo("Terminated; what is staged stays. Run the same command to continue.", err=True)
+        code = 143
+    except BrokenPipeError:
+        # The reader of stdout went away (`| head`): nobody is left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise _Terminated

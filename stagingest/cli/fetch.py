@@ -1,0 +1,114 @@
+"""`stagingest fetch`: ask for what is missing and stage it."""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from stagingest.cli import options as o
+
+if TYPE_CHECKING:
+    from stagingest.api import Fetched
+    from stagingest.tally import FetchSummary
+
+
+@click.command()
+@o.question
+@click.option("--max-rps", type=float, callback=o.positive, help="Most requests a second of this run.")
+@click.option(
+    "--processes", type=click.IntRange(0, 64), help="Worker processes; 0 is in this process.  [default: cores]"
+)
+@click.option("--lanes", type=click.IntRange(1, 64), help="Requests in flight per process.  [default: 8]")
+@click.option("--realtime", is_flag=True, help="Ask up to now; needs a plan with recent data.")
+@click.option("--env-file", type=click.Path(path_type=Path, dir_okay=False), help="File of NAME=value lines with keys.")
+@click.option("--gzip/--no-gzip", default=True, help="Ask compressed bodies.  [default: gzip]")
+@click.option("--dry-run", is_flag=True, help="Show the plan; ask nothing, make no file.")
+def fetch(as_json: bool, dry_run: bool, env_file: Path | None, **options: Any) -> None:
+    """Fetch what is missing of DATASET into the staging directory.
+
+    DATASET is stock-bars, option-contracts or option-bars, or names its provider: alpaca/stock-bars. Keys come from
+    APCA_API_KEY_ID and APCA_API_SECRET_KEY. Run `stagingest load` afterwards, or meanwhile.
+    """
+    from stagingest import api, progress
+    from stagingest.cli import plan
+
+    if dry_run:
+        asked = {name: value for name, value in options.items() if name not in _HOW}
+        plan.show(asked, as_json=as_json, max_rps=options["max_rps"])
+        return
+    arguments = o.asked(options)
+    listener = progress.Silent() if as_json else progress.listener(sys.stderr)
+    try:
+        fetched = api.fetch(**arguments, environ=o.environment(env_file), listener=listener)
+    finally:
+        listener.close()
+    if as_json:
+        o.document("fetch", **_document(fetched))
+    else:
+        _words(fetched, arguments["staging"])
+    sys.exit(fetched.exit_code)
+
+
+_HOW = ("max_rps", "processes", "lanes", "realtime", "gzip")
+
+
+def _document(fetched: "Fetched") -> dict[str, Any]:
+    summary = fetched.summary
+    return {
+        **asdict(summary),
+        "exit_code": fetched.exit_code,
+        "success_percent": round(summary.success_percent, 2),
+        "limited_percent": round(summary.limited_percent, 3),
+        "symbols_per_s": round(summary.symbols_per_s, 2),
+        "changed": fetched.question.names.changed,
+        "rejected": fetched.question.names.rejected,
+        "notes": fetched.question.notes,
+        "continue": o.same_command() if summary.left else None,
+    }
+
+
+def _words(fetched: "Fetched", staging: Path) -> None:
+    summary, names = fetched.summary, fetched.question.names
+    for note in fetched.question.notes:
+        o.say(note)
+    if names.changed:
+        o.say(f"Renamed: {o.few([f'{given} to {kept}' for given, kept in names.changed])}.")
+    if names.rejected:
+        o.say(f"Rejected, not a symbol of the provider: {o.few(names.rejected, 50)}.")
+    if not summary.planned:
+        o.out(f"nothing to ask: all {summary.symbols} symbols are covered")
+        return
+    _counts(summary)
+    for failure in summary.failures[:20]:
+        o.say(f"  {failure.symbol}: {failure.outcome}, {failure.reason}")
+    if len(summary.failures) > 20:
+        o.say(f"  and {len(summary.failures) - 20} more; see `stagingest status --staging {staging}`")
+    if summary.stopped:
+        o.say(f"Stopped: {summary.stopped}")
+    if summary.left:
+        o.say(f"{summary.left} chunks are left. Continue with:\n  {o.same_command()}")
+    elif summary.rows:
+        o.say(f"Next: stagingest load --staging {staging}")
+
+
+def _counts(summary: "FetchSummary") -> None:
+    outcomes = ", ".join(f"{number} {outcome}" for outcome, number in summary.outcomes.items()) or "none closed"
+    left = f", {summary.left} left" if summary.left else ""
+    o.out(f"chunks    {summary.planned} planned: {outcomes}{left}")
+    o.out(f"rows      {summary.rows:,} staged, {o.size(summary.bytes)}")
+    if summary.provisional:
+        o.out(f"open time {summary.provisional} chunks hold prices that are not final; they will be asked again")
+    covered = f", {summary.symbols_covered} of them covered before" if summary.symbols_covered else ""
+    o.out(f"symbols   {summary.symbols} asked{covered}; success {summary.success_percent:.1f}%")
+    if summary.refetched:
+        o.out(f"refetched {o.few(list(summary.refetched))}: adjusted prices had moved")
+    o.out(
+        f"requests  {summary.requests} for {summary.pages} pages, {summary.limited_percent:.1f}% were 429, "
+        f"{summary.symbols_per_s:.1f} symbols/s"
+    )
+    o.out(
+        f"cost      {summary.elapsed_s:.1f} s, {summary.cpu_s:.1f} CPU s, "
+        f"peak memory {o.size(summary.peak_memory_bytes)}"
+    )

@@ -1,0 +1,63 @@
+"""`stagingest load`: move what is staged into a database."""
+
+import resource
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from stagingest.cli import options as o
+
+if TYPE_CHECKING:
+    from stagingest.loading import Loaded
+
+
+@click.command()
+@click.option(
+    "--staging",
+    type=click.Path(path_type=Path, file_okay=False),
+    multiple=True,
+    default=(Path("staging"),),
+    show_default="staging",
+    help="Staging directory; may be given several times.",
+)
+@click.option(
+    "--db",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("market.duckdb"),
+    show_default=True,
+    help="DuckDB file; made if absent.",
+)
+@click.option("--memory-limit", default="1GB", show_default=True, help="DuckDB's memory; up to 200 MiB more are used.")
+@click.option("--lock-timeout", type=float, default=0.0, show_default=True, help="Seconds to wait for a held database.")
+@o.as_json
+def load(staging: tuple[Path, ...], db: Path, memory_limit: str, lock_timeout: float, as_json: bool) -> None:
+    """Load every staged entry that the database's ledger lacks, exactly once however often it is run.
+
+    May run while `fetch` is still staging.
+    """
+    from stagingest import api
+
+    summary = api.load(
+        staging, db, memory_limit=memory_limit, lock_timeout_s=lock_timeout, listener=None if as_json else _line
+    )
+    code = 3 if summary.skipped else 0
+    if as_json:
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        cpu_s = used.ru_utime + used.ru_stime
+        o.document("load", **asdict(summary), cpu_s=cpu_s, peak_memory_bytes=used.ru_maxrss * 1024, exit_code=code)
+        sys.exit(code)
+    for skipped in summary.skipped:
+        o.say(f"Left out {skipped.path}: {skipped.reason}. Its chunk is due again at the next fetch.")
+    seconds = sum(summary.seconds.values())
+    o.out(f"entries   {summary.entries} taken in {summary.batches} transactions, {summary.files} files")
+    o.out(f"rows      {summary.rows:,} loaded, {summary.replaced:,} older ones replaced")
+    o.out(f"cost      {seconds:.1f} s, {db} is {o.size(summary.bytes_after)}")
+    sys.exit(code)
+
+
+def _line(loaded: "Loaded") -> None:
+    if sys.stderr.isatty():
+        o.say(f"batch {loaded.batch}: {loaded.rows:,} of {loaded.rows_due:,} rows")

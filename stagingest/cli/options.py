@@ -1,0 +1,131 @@
+"""Options that several commands share, and the words they print."""
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from stagingest.errors import UsageError
+
+F = TypeVar("F", bound=Callable[..., Any])
+SCHEMA = 1
+
+staging = click.option(
+    "--staging",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("staging"),
+    show_default=True,
+    help="Staging directory; made if absent.",
+)
+db = click.option(
+    "--db",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="DuckDB file whose option contracts are known too.",
+)
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout and nothing else.")
+
+_QUESTION = (
+    click.argument("dataset"),
+    click.option("--symbols", "-s", help="Symbols, separated by commas; option contracts as OCC symbols."),
+    click.option("--symbols-file", metavar="FILE[:COLUMN]", help="A CSV column, or one symbol a line."),
+    click.option("--underlyings", help="Stocks whose contracts are listed, or whose contracts' bars are fetched."),
+    click.option("--provider", help="Provider when DATASET does not name it.  [default: alpaca]"),
+    click.option(
+        "--timeframe",
+        "-t",
+        default="1Day",
+        show_default=True,
+        help="1Min to 59Min, 1Hour to 23Hour, 1Day, 1Week, 1Month.",
+    ),
+    click.option("--start", default="max", show_default=True, help="First day, YYYY-MM-DD; max: provider's first."),
+    click.option("--end", default="", help="Last day, inclusive.  [default: the last day whose prices are final]"),
+    click.option("--feed", default="sip", show_default=True, help="sip, iex, otc, boats or delayed_sip."),
+    click.option("--adjustment", default="raw", show_default=True, help="raw, split, dividend, spin-off or all."),
+    click.option("--currency", default="USD", show_default=True, help="ISO 4217 code of the prices."),
+    click.option("--asof", default="", help="Day whose symbol names are meant, YYYY-MM-DD; - for no mapping."),
+    click.option("--expiry-gte", default="", help="Earliest expiry of contracts; listed by whole years."),
+    click.option("--expiry-lte", default="", help="Latest expiry of contracts; listed by whole years."),
+    staging,
+    db,
+    click.option("--resume/--no-resume", default=True, help="Ask what is missing, or everything anew."),
+    as_json,
+)
+
+
+def question(command: F) -> F:
+    """The options that say what is asked."""
+    for option in reversed(_QUESTION):
+        command = option(command)
+    return command
+
+
+def asked(options: dict[str, Any]) -> dict[str, Any]:
+    """The keyword arguments of `stagingest.plan` and `stagingest.fetch` in the options of a command."""
+    from stagingest import universe
+
+    names = _listed(options.pop("symbols"))
+    file = options.pop("symbols_file")
+    if file:
+        names += universe.from_file(file)
+    options["symbols"] = names
+    options["underlyings"] = _listed(options.pop("underlyings"))
+    return options
+
+
+def _listed(text: str | None) -> list[str]:
+    return [name.strip() for name in (text or "").split(",") if name.strip()]
+
+
+def document(command: str, **fields: object) -> None:
+    """Print the one JSON document of a command."""
+    click.echo(json.dumps({"schema": SCHEMA, "command": command, **fields}, default=str))
+
+
+def out(text: str = "") -> None:
+    """Print a line of the result on stdout."""
+    click.echo(text)
+
+
+def say(text: str) -> None:
+    """Print a line about the result on stderr."""
+    click.echo(text, err=True)
+
+
+def same_command(without: tuple[str, ...] = ()) -> str:
+    """The command as it was typed, ready to be pasted."""
+    words = [word for word in sys.argv[1:] if word not in without]
+    return shlex.join(["stagingest", *words])
+
+
+def environment(env_file: Path | None) -> dict[str, str]:
+    """The environment with the lines of --env-file added."""
+    from stagingest import settings
+
+    return settings.with_env_file(os.environ, env_file)
+
+
+def size(number: float) -> str:
+    """`number` bytes in a unit a person reads."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.1f} TB"
+
+
+def positive(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    """Refuse zero and less."""
+    if value is not None and value <= 0:
+        raise UsageError(f"--{(parameter.name or '').replace('_', '-')} must be greater than 0, not {value:g}.")
+    return value
+
+
+def few(names: tuple[str, ...] | list[str], limit: int = 8) -> str:
+    """The first names of a list, and how many more there are."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

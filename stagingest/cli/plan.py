@@ -1,0 +1,102 @@
+"""`stagingest plan`: what a fetch would ask."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from stagingest.cli import options as o
+
+if TYPE_CHECKING:
+    from stagingest.api import Looked
+    from stagingest.surveying import Plan
+
+
+@click.command()
+@o.question
+@click.option("--max-rps", type=float, callback=o.positive, help="Most requests a second, for the minutes shown.")
+def plan(as_json: bool, max_rps: float | None, **options: Any) -> None:
+    """Show what `fetch DATASET` with the same options would ask: nothing is asked, no file is made."""
+    show(options, as_json=as_json, max_rps=max_rps)
+
+
+def show(options: dict[str, Any], *, as_json: bool, max_rps: float | None) -> None:
+    """Plan and print; also `fetch --dry-run`."""
+    from stagingest import api
+
+    looked = api.plan(**o.asked(options))
+    if as_json:
+        o.document("plan", **_document(looked, max_rps))
+    else:
+        _words(looked, max_rps)
+
+
+def _minutes(requests: int, budget: str, max_rps: float | None) -> float:
+    from stagingest.settings import BUDGETS
+
+    return requests / (max_rps or BUDGETS[budget].lowest_plan_per_s) / 60
+
+
+def _document(looked: "Looked", max_rps: float | None) -> dict[str, Any]:
+    names = looked.question.names
+    found = {
+        "endpoint": looked.question.endpoint.name,
+        "symbols": looked.plan.symbols,
+        "symbols_covered": looked.plan.covered,
+        "changed": names.changed,
+        "rejected": names.rejected,
+        "notes": looked.question.notes,
+        "disk_free_bytes": looked.free_bytes,
+        "budgets": _budgets(looked.plan, max_rps),
+    }
+    if looked.discovery is not None:
+        found["discovery"] = _budgets(looked.discovery, max_rps)
+    return found
+
+
+def _budgets(plan: "Plan", max_rps: float | None) -> dict[str, Any]:
+    return {
+        budget: {
+            "chunks": cost.chunks,
+            "requests": cost.requests,
+            "rows": cost.rows,
+            "bytes": cost.bytes,
+            "minutes": round(_minutes(cost.requests, budget, max_rps), 2),
+        }
+        for budget, cost in plan.estimates.items()
+    }
+
+
+def _words(looked: "Looked", max_rps: float | None) -> None:
+    names = looked.question.names
+    o.out(f"plan of {looked.question.endpoint.name}")
+    if looked.discovery is not None:
+        o.out(f"  {looked.question.notes[-1]} Discovery comes first, then bars can be planned:")
+        _costs(looked.discovery, max_rps)
+        return
+    for job in looked.question.jobs[:3]:
+        days = f"{min(a.window.start for a in job.asked)} to before {max(a.window.end for a in job.asked)}"
+        o.out(f"  series    {job.series}, {days}" if job.asked else f"  series    {job.series}, nothing")
+    if len(looked.question.jobs) > 3:
+        o.out(f"            and {len(looked.question.jobs) - 3} more series")
+    o.out(f"  symbols   {looked.plan.symbols} asked, {looked.plan.covered} covered already")
+    _costs(looked.plan, max_rps)
+    o.out(f"  disk      {o.size(looked.free_bytes)} free at the staging directory")
+    for note in looked.question.notes:
+        o.out(f"  note      {note}")
+    if names.changed:
+        o.out(f"  renamed   {o.few([f'{given} to {kept}' for given, kept in names.changed])}")
+    if names.rejected:
+        o.out(f"  rejected  {o.few(names.rejected)}")
+
+
+def _costs(plan: "Plan", max_rps: float | None) -> None:
+    if not plan.all_chunks:
+        o.out("  nothing   is missing: fetch would ask no request")
+        return
+    resumed = f" ({len(plan.resumed)} left open by an earlier run)" if plan.resumed else ""
+    for budget, cost in plan.estimates.items():
+        rate = "at --max-rps" if max_rps else "at the provider's lowest plan"
+        minutes = _minutes(cost.requests, budget, max_rps)
+        o.out(f"  chunks    {cost.chunks}{resumed}")
+        o.out(f"  requests  about {cost.requests} on {budget}, {minutes:.1f} minutes {rate}")
+        o.out(f"  rows      about {cost.rows:,}, {o.size(cost.bytes)} staged")

@@ -1,0 +1,50 @@
+"""`stagingest sim`: an imitation of Alpaca on loopback."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from stagingest.cli import options as o
+
+_MOMENTS = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=8700, show_default=True, help="0 takes a free one.")
+@click.option("--symbols", type=click.IntRange(1, 20000), default=500, show_default=True, help="Generated stocks.")
+@click.option("--replay", type=click.Path(path_type=Path, exists=True), multiple=True, help="Parquet file or folder.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Another seed, other generated prices.")
+@click.option("--now", type=_MOMENTS, help="Time (UTC) it stands still at.  [default: the real time]")
+@click.option("--rate-per-min", type=click.IntRange(1), default=10_000, show_default=True, help="Requests allowed.")
+@click.option("--latency-ms", type=click.FloatRange(0), default=0, show_default=True, help="Pause before each answer.")
+@click.option("--page-cap", type=click.IntRange(0, 10_000), default=0, help="Most rows a page, whatever was asked.")
+def sim(
+    port: int,
+    symbols: int,
+    replay: tuple[Path, ...],
+    seed: int,
+    now: datetime | None,
+    rate_per_min: int,
+    latency_ms: float,
+    page_cap: int,
+) -> None:
+    """Imitate Alpaca on 127.0.0.1: generated prices, or real ones replayed from Parquet files.
+
+    Prints the variables that lead the other commands to it, then answers until Ctrl-C. Any key is accepted.
+    """
+    from stagingest import sim as imitation
+
+    market = imitation.market_from(symbols, replay=replay, seed=seed)
+    policy = imitation.Policy(rate_per_min=rate_per_min, latency_s=latency_ms / 1000, page_cap=page_cap)
+    still = now.replace(tzinfo=UTC) if now else None
+    server = imitation.Server(market, policy, port=port, clock=lambda: still or datetime.now(UTC))
+    prices = "replayed" if replay else "generated"
+    o.out(f"# imitation of Alpaca; its prices are {prices}")
+    for name in ("APCA_API_DATA_URL", "APCA_API_BASE_URL"):
+        o.out(f"export {name}={server.url}")
+    for name in ("APCA_API_KEY_ID", "APCA_API_SECRET_KEY"):
+        o.out(f"export {name}=any")
+    o.out()
+    click.get_text_stream("stdout").flush()
+    server.serve_forever()

@@ -1,0 +1,76 @@
+"""`stagingest status`: what a staging directory holds and is doing."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from stagingest.cli import options as o
+
+if TYPE_CHECKING:
+    from stagingest.standing import Standing
+
+
+@click.command()
+@o.staging
+@o.as_json
+def status(staging: Path, as_json: bool) -> None:
+    """Show what is planned, staged, failed and loaded, what is in flight, and why something is stuck."""
+    from stagingest import api
+
+    found = api.status(staging)
+    if as_json:
+        o.document("status", **asdict(found))
+        return
+    _datasets(found)
+    _now(found)
+    _troubles(found)
+
+
+_HEAD = ("endpoint", "planned", "open", "staged", "empty", "refused", "forbidden", "failed", "rows", "bytes", "loaded")
+
+
+def _datasets(found: "Standing") -> None:
+    rows: list[tuple[str, ...]] = [_HEAD]
+    for item in found.datasets:
+        loaded = ", ".join(f"{number} in {Path(target).name}" for target, number in item.loaded.items()) or "-"
+        counts = (item.planned, item.open, item.staged, item.empty, item.refused, item.forbidden, item.failed)
+        rows.append((item.endpoint, *map(str, counts), f"{item.rows:,}", o.size(item.bytes), loaded))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(_HEAD))]
+    for row in rows:
+        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        o.out("  ".join(cells))
+
+
+def _now(found: "Standing") -> None:
+    from stagingest.progress import duration
+
+    run: dict[str, Any] | None = found.running
+    if run is None:
+        last = found.last_run
+        ended = "never ended: run the same fetch again" if last and not last[2] else f"ended {last[2]}" if last else ""
+        o.out(f"no fetch is running; the last one, {last[0]}, {ended}" if last else "no fetch was ever run")
+    else:
+        o.out(
+            f"fetch {run['run']} (process {run['pid']}) is running: {run['done']}/{run['planned']} chunks, "
+            f"{run['failed']} failed, {run['rows']:,} rows, {run['requests']} requests, {run['limited']} of them 429, "
+            f"{duration(run['elapsed_s'])}; it last wrote {duration(found.run_age_s or 0)} ago"
+        )
+        for flight in run["in_flight"][:10]:
+            o.out(
+                f"  in flight {flight['chunk']} {flight['first_symbol']} and {flight['symbols'] - 1} more: "
+                f"{flight['pages']} pages, {duration(flight['age_s'])} old, silent {duration(flight['silent_s'])}"
+            )
+        for endpoint, reason in run["stopped"].items():
+            o.out(f"  stopped {endpoint}: {reason}")
+    if found.loading:
+        o.out("a load is running")
+    o.out(f"{o.size(found.free_bytes)} free on its disk")
+
+
+def _troubles(found: "Standing") -> None:
+    for endpoint, outcome, symbols, reason in found.problems:
+        o.out(f"  {endpoint} {outcome}: {o.few(symbols.split(','), 5)}: {reason}")
+    for seq, reason in found.complaints:
+        o.out(f"  entry {seq} could not be loaded: {reason}; the next fetch asks for it again")

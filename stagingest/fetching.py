@@ -1,0 +1,246 @@
+"""Phase one: survey what is due, keep the pool busy with it, and say what became of it."""
+
+import errno
+import queue
+import resource
+import secrets
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from stagingest import catalog, limiter, settings, staging, worker
+from stagingest.acknowledging import Course
+from stagingest.errors import StagingError
+from stagingest.loads import read_loads
+from stagingest.manifest import Ack, Manifest
+from stagingest.model import Chunk, Job, Order, Outcome, Result
+from stagingest.pool import InProcess, Slots
+from stagingest.supervising import Crew, Listener, Supervisor
+from stagingest.surveying import Coverage, Plan, survey
+from stagingest.tally import FetchSummary, Tally, exit_code
+from stagingest.worker import Route, Setup, setup
+
+Clock = Callable[[], datetime]
+PRELOAD = ("stagingest.lanes", "pyarrow.csv", "pyarrow.parquet")
+# Below this a second process's start costs more than it saves (measured: `scripts/bench job`).
+SMALL_JOB_ROWS = 200_000
+LANES = 8
+
+
+def utc_now() -> datetime:
+    """The wall clock, UTC."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a fetch runs; what it asks is in its jobs.
+
+    Args:
+        root: staging directory.
+        environ: where keys, base URLs and the state directory come from.
+        processes: worker processes; None chooses (0 is in this process).
+        lanes: requests in flight per process; None chooses.
+        max_rps: most requests a second of this run, None is the provider's limit.
+        realtime: ask up to now instead of 16 minutes ago.
+        resume: False ignores coverage and stages anew.
+        gzip: ask compressed bodies.
+    """
+
+    root: Path
+    environ: Mapping[str, str]
+    processes: int | None = None
+    lanes: int | None = None
+    max_rps: float | None = None
+    realtime: bool = False
+    resume: bool = True
+    gzip: bool = True
+
+
+def fetch(
+    jobs: Sequence[Job], options: Options, listener: Listener, clock: Clock = utc_now, target: Coverage | None = None
+) -> FetchSummary:
+    """Fetch and stage what is due for `jobs`.
+
+    Raises:
+        CredentialsError, UsageError: before the first request.
+        HeldError: another fetch holds the staging directory.
+        StagingError: the directory or its manifest cannot be used, or the disk is full.
+    """
+    budgets = sorted({catalog.endpoint(job.series.endpoint).budget for job in jobs})
+    accesses = [settings.access(budget, options.environ) for budget in budgets]
+    root = staging.prepare(options.root)
+    with ExitStack() as stack:
+        stack.enter_context(staging.Lock.take(root / "run.lock", "fetching"))
+        manifest = stack.enter_context(Manifest.write(root))
+        tidy(root, manifest)
+        plan = survey(jobs, manifest, clock(), resume=options.resume, target=target)
+        run = _Run(options, root, manifest, plan, accesses, listener, clock)
+        return run.go()
+
+
+def tidy(root: Path, manifest: Manifest) -> None:
+    """Compare, never trust: sweep what a killed run left; entries whose file is gone or damaged are due again.
+
+    Raises HeldError while a worker of a killed run still lives.
+    """
+    with staging.Lock.take(root / "workers.lock", "writing parts"):
+        files = list(manifest.files())
+        staging.sweep(root, (path for _, path, _ in files))
+    lost = staging.missing(root, files)
+    complaints, _ = read_loads(root)
+    paths = {seq: path for seq, path, _ in files}
+    for seq, reason in complaints.items():
+        if seq in paths and seq not in lost:
+            staging.set_aside(root, paths[seq])
+            lost[seq] = reason
+    manifest.lose(lost)
+
+
+class _Run:
+    """One fetch from plan to summary."""
+
+    def __init__(
+        self,
+        options: Options,
+        root: Path,
+        manifest: Manifest,
+        plan: Plan,
+        accesses: Sequence[settings.Access],
+        listener: Listener,
+        clock: Clock,
+    ) -> None:
+        self.options, self.root, self.manifest, self.plan = options, root, manifest, plan
+        self.accesses, self.listener, self.clock = accesses, listener, clock
+        self.id = secrets.token_hex(4)
+        self.peak_bytes = 0
+        self.cpu_s = 0.0
+        self._pools: list[Slots | InProcess] = []
+        self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def go(self) -> FetchSummary:
+        """Record the plan, run it, record how it ended."""
+        started = self.clock()
+        self.manifest.begin(self.id, [str(job.series) for job in self.plan.jobs], started)
+        self._close_stale(started)
+        self.manifest.plan(self.plan.chunks, self.id)
+        chunks = self.plan.all_chunks
+        if not chunks:
+            return self._end(Tally(), ("", ""), started)
+        supervisor = self._supervisor(chunks)
+        try:
+            supervisor.run()
+        except OSError as error:
+            raise self._disk_error(error) from None
+        except BaseException:
+            worker.abort()
+            for pool in self._pools:
+                pool.kill()
+            raise
+        finally:
+            self._measure()
+            for pool in self._pools:
+                pool.shutdown()
+                self.cpu_s += pool.cpu_s()
+            worker.close()
+        stopped = next(iter(supervisor.agenda.stopped.values()), ("", ""))
+        return self._end(supervisor.tally, stopped, started)
+
+    def _end(self, tally: Tally, stopped: tuple[str, str], started: datetime) -> FetchSummary:
+        summary = self._summary(tally, stopped, started)
+        self.manifest.end(self.id, asdict(summary), self.clock())
+        return summary
+
+    def _close_stale(self, now: datetime) -> None:
+        result = Result(Outcome.LOST, "the day it was to be asked about has passed")
+        self.manifest.record([Ack(Order(self.id, 0, chunk), result, False, now, 1) for chunk in self.plan.stale])
+
+    def _supervisor(self, chunks: Sequence[Chunk]) -> Supervisor:
+        processes, lanes = self._size(chunks)
+        course = Course(self.id, self.root, self.plan.jobs, chunks, self.plan.known)
+        pool = self._pool(processes, lanes)
+        crew = Crew(pool, max(1, processes) * lanes, self._alone, self._events, self.options.realtime)
+        return Supervisor(course, crew, self.manifest, self.listener, self.clock, self._measure)
+
+    def _size(self, chunks: Sequence[Chunk]) -> tuple[int, int]:
+        """Processes and lanes each: as many processes as cores, none extra for a small job."""
+        processes = self.options.processes
+        if processes is None:
+            rows = sum(estimate.rows for estimate in self.plan.estimates.values())
+            processes = 0 if rows < SMALL_JOB_ROWS else min(settings.cores(), len(chunks))
+        return processes, self.options.lanes or LANES
+
+    def _pool(self, processes: int, lanes: int) -> Slots | InProcess:
+        cooks = max(1, settings.cores() // max(1, processes))
+        arg = Setup(self.root, self.manifest.staging_id, lanes, cooks, self._routes(), self.options.gzip)
+        pool: Slots | InProcess
+        if processes:
+            pool = Slots(
+                processes, lanes, setup=setup, setup_arg=arg, preload=PRELOAD,
+                on_note=self._note, hold=self.root / "workers.lock",
+            )  # fmt: skip
+        else:
+            pool = InProcess(lanes, setup=setup, setup_arg=arg, on_note=self._note)
+        self._pools.append(pool)
+        return pool
+
+    def _note(self, slot: int, note: object) -> None:
+        self._events.put(note)
+
+    def _alone(self) -> Slots | InProcess:
+        return self._pools[1] if len(self._pools) > 1 else self._pool(1, 1)
+
+    def _routes(self) -> dict[str, Route]:
+        state = settings.state_dir(self.options.environ)
+        routes = {}
+        for access in self.accesses:
+            provider = access.budget.partition("/")[0]
+            path = limiter.record_path(state, provider, access.origin, access.credential, access.budget)
+            gates = [limiter.GateSpec(path, access.lowest_plan_per_s, self.options.max_rps)]
+            if self.options.max_rps:
+                own = self.root / "tmp" / f"{self.id}.permit"
+                gates.append(limiter.GateSpec(own, self.options.max_rps, self.options.max_rps, self.options.max_rps))
+            routes[access.budget] = Route(access.origin, access.headers, tuple(gates))
+        return routes
+
+    def _measure(self) -> None:
+        pids = [pid for pool in self._pools for pid in pool.pids()]
+        self.peak_bytes = max(self.peak_bytes, settings.memory_bytes(pids))
+
+    def _disk_error(self, error: OSError) -> StagingError:
+        free = shutil.disk_usage(self.root).free // 2**20
+        what = "is full" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "cannot be written"
+        need = sum(estimate.bytes for estimate in self.plan.estimates.values()) // 2**20
+        return StagingError(
+            f"The disk of {self.root} {what} ({error.strerror}; {free} MiB free, about {need} MiB needed in all).",
+            "Nothing staged is lost; make room and run the same command again.",
+        )
+
+    def _summary(self, tally: Tally, stopped: tuple[str, str], started: datetime) -> FetchSummary:
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        return FetchSummary(
+            run=self.id,
+            series=tuple(str(job.series) for job in self.plan.jobs),
+            planned=tally.planned,
+            outcomes={outcome.value: number for outcome, number in sorted(tally.outcomes.items())},
+            left=tally.planned - tally.done,
+            provisional=tally.provisional,
+            rows=tally.rows,
+            bytes=tally.bytes,
+            pages=tally.pages,
+            requests=tally.requests,
+            limited=tally.limited,
+            symbols=self.plan.symbols,
+            symbols_covered=self.plan.covered,
+            failures=tuple(tally.failures.values()),
+            refetched=tuple(sorted(tally.refetched)),
+            elapsed_s=(self.clock() - started).total_seconds(),
+            cpu_s=used.ru_utime + used.ru_stime + self.cpu_s,
+            peak_memory_bytes=self.peak_bytes,
+            stopped=stopped[1],
+            exit_code=exit_code(tally, stopped[0]),
+        )

@@ -1,0 +1,289 @@
+"""Phase two: which entries a target lacks, in which batches they go, and the loading of them."""
+
+import hashlib
+import heapq
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from itertools import islice
+from operator import itemgetter
+from pathlib import Path
+from typing import Self
+
+from stagingest.batching import Known, Planner
+from stagingest.datasets import dataset
+from stagingest.errors import TargetError
+from stagingest.loads import Loads
+from stagingest.manifest import Manifest
+from stagingest.model import Entry, Outcome
+from stagingest.targets import Batch, Item, Receipt, Target
+
+# Between checkpoints; bounds the memory of a load that has hundreds of thousands of entries to take.
+_GROUP = 2_000
+_NOT_FINAL = frozenset({Outcome.SPLIT, Outcome.DEFERRED, Outcome.PRUNED})
+
+
+class Staged:
+    """A staging directory as loading sees it; while entered, the caller holds its load.lock.
+
+    Raises StagingError when `root` is no staging directory.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        with Manifest.read(root) as manifest:
+            self.staging_id = manifest.staging_id
+
+    def __enter__(self) -> Self:
+        self._loads = Loads(self.root, writable=True)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._loads.close()
+
+    def entries(self) -> Iterator[Entry]:
+        """Every entry, read by pages: a long reading would keep the fetch's write-ahead log from shrinking."""
+        after = 0
+        while page := self._page(after):
+            yield from page
+            after = page[-1].seq
+
+    def _page(self, after: int) -> list[Entry]:
+        with Manifest.read(self.root) as manifest:
+            return list(islice(manifest.entries(after), _GROUP))
+
+    def complain(self, seq: int, path: str, reason: str) -> None:
+        """Note that the file of an entry cannot be loaded."""
+        self._loads.complain(seq, path, reason)
+
+    def remember(self, target: str, taken: Iterable[int]) -> None:
+        """Replace what is known of a target's ledger."""
+        self._loads.remember(target, self.staging_id, taken)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A batch is in: its number and what the load has done so far, of how much."""
+
+    batch: int
+    entries: int
+    entries_due: int
+    rows: int
+    rows_due: int
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A staged file that was left out, and why; its chunk is due again at the next fetch."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoadSummary:
+    """What a load did.
+
+    Args:
+        target: its name.
+        entries, files, rows: taken by this load; rows as staged.
+        replaced: rows deleted for newer ones of the same key.
+        batches: transactions.
+        skipped: files left out.
+        seconds: wall seconds per step: open, plan, hash, insert, checkpoint.
+        bytes_before, bytes_after: size of the target.
+    """
+
+    target: str
+    entries: int
+    files: int
+    rows: int
+    replaced: int
+    batches: int
+    skipped: tuple[Skipped, ...]
+    seconds: dict[str, float]
+    bytes_before: int
+    bytes_after: int
+
+
+Listener = Callable[[Loaded], None]
+
+
+def load(
+    sources: Sequence[Staged], target: Target, *, batch_rows: int = 1_500_000, listener: Listener | None = None
+) -> LoadSummary:
+    """Load every final entry that the target's ledger lacks; a second call finds nothing to do.
+
+    Args:
+        sources: staging directories; between them the later `asked_at` wins, within one the greater `seq`.
+        target: opened and closed here.
+        batch_rows: most rows in one transaction (an entry of more goes alone).
+        listener: called after each batch.
+
+    Raises HeldError when another process has the target, TargetError when a batch cannot be loaded: what was loaded
+    before stays, and the same call continues.
+    """
+    return _Load(sources, target, batch_rows, listener or (lambda _: None)).run()
+
+
+@dataclass(slots=True)
+class _Load:
+    """The state of one load."""
+
+    sources: Sequence[Staged]
+    target: Target
+    batch_rows: int
+    listener: Listener
+    taken: dict[str, frozenset[tuple[int, str]]] = field(default_factory=dict)
+    done: dict[str, set[int]] = field(default_factory=dict)
+    skipped: list[Skipped] = field(default_factory=list)
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    entries_due: int = 0
+    rows_due: int = 0
+    entries: int = 0
+    files: int = 0
+    rows: int = 0
+    replaced: int = 0
+    batches: int = 0
+
+    def run(self) -> LoadSummary:
+        before = self.target.size_bytes()
+        try:
+            self._open()
+            self.done = {staging: {seq for seq, _ in taken} for staging, taken in self.taken.items()}
+            series = self._survey()
+            if self.entries_due:
+                self._load(series)
+        finally:
+            self.target.close()
+            for source in self.sources:
+                if source.staging_id in self.done:
+                    source.remember(self.target.name, self.done[source.staging_id])
+        return LoadSummary(
+            self.target.name, self.entries, self.files, self.rows, self.replaced, self.batches,
+            tuple(self.skipped), dict(self.seconds), before, self.target.size_bytes(),
+        )  # fmt: skip
+
+    @contextmanager
+    def _timed(self, step: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[step] += time.perf_counter() - began
+
+    def _open(self) -> None:
+        with self._timed("open"):
+            self.target.open([source.root for source in self.sources])
+            self.taken = {s.staging_id: self.target.taken(s.staging_id) for s in self.sources}
+
+    def _survey(self) -> frozenset[str]:
+        """Count what is due; the ids of the series that have rows in it."""
+        series = set()
+        with self._timed("plan"):
+            for item in self._due():
+                self.entries_due += 1
+                self.rows_due += item.entry.rows
+                if item.entry.path:
+                    series.add(item.entry.chunk.series.id)
+        return frozenset(series)
+
+    def _due(self) -> Iterator[Item]:
+        """What the ledger lacks, oldest first."""
+        streams = [_dated(source, self.taken[source.staging_id]) for source in self.sources]
+        return (item for _, item in heapq.merge(*streams, key=itemgetter(0)))
+
+    def _load(self, series: frozenset[str]) -> None:
+        with self._timed("plan"):
+            planner = Planner(
+                self.target.spans(series),
+                self.target.unexplained(),
+                {s.staging_id: self._known_until(s.staging_id) for s in self.sources},
+            )
+        due = self._due()
+        while group := list(islice(due, _GROUP)):
+            with self._timed("plan"):
+                batches = planner.batches(group, self.batch_rows)
+            for batch in batches:
+                self._take(batch)
+            with self._timed("checkpoint"):
+                self.target.settle()
+
+    def _known_until(self, staging: str) -> Known:
+        last = max((seq for seq, _ in self.taken[staging]), default=0)
+        return Known(last, self.target.newest(staging))
+
+    def _take(self, batch: Batch) -> None:
+        with self._timed("hash"):
+            batch = replace(batch, items=tuple(item for item in batch.items if self._whole(item)))
+        if not batch.items:
+            return
+        with self._timed("insert"):
+            receipt = self._try(batch)
+        self.batches += 1
+        self.entries += len(batch.items)
+        self.files += len(batch.files)
+        self.rows += batch.rows
+        self.replaced += receipt.deleted
+        for item in batch.items:
+            self.done[item.staging].add(item.entry.seq)
+        self.listener(Loaded(self.batches, self.entries, self.entries_due, self.rows, self.rows_due))
+
+    def _try(self, batch: Batch) -> Receipt:
+        """Load a batch. After an error only the ledger knows whether it is in: ask it, and try once more if not."""
+        try:
+            return self.target.take(batch)
+        except TargetError:
+            self.target.close()
+            self._open()
+        if all((item.entry.seq, item.entry.sha256) in self.taken[item.staging] for item in batch.items):
+            return Receipt(batch.rows, 0)
+        return self.target.take(batch)
+
+    def _whole(self, item: Item) -> bool:
+        """Whether the item's file is the one the manifest names; a complaint is made when it is not."""
+        reason = damage(item)
+        if reason:
+            source = next(source for source in self.sources if source.staging_id == item.staging)
+            source.complain(item.entry.seq, item.entry.path, reason)
+            self.skipped.append(Skipped(item.entry.path, reason))
+        return not reason
+
+
+def _dated(source: Staged, taken: frozenset[tuple[int, str]]) -> Iterator[tuple[datetime, Item]]:
+    """Final entries not taken, each with an instant that grows with `seq`.
+
+    An entry that lost its file since it was taken stays taken.
+    """
+    seqs = {seq for seq, _ in taken}
+    root = source.root.absolute()
+    newest = datetime.min
+    for entry in source.entries():
+        known = (entry.seq, entry.sha256) in taken if entry.path else entry.seq in seqs
+        if known or entry.outcome in _NOT_FINAL:
+            continue
+        newest = max(newest, entry.asked_at.replace(tzinfo=None))
+        data = dataset(entry.chunk.series.endpoint.partition("/")[2])
+        yield newest, Item(source.staging_id, root, data, entry)
+
+
+def damage(item: Item) -> str:
+    """Why the file of an item cannot be loaded, '' when it is the one the manifest names or there is none.
+
+    DuckDB reads a flipped bit without a word, so size and SHA-256 are compared before it sees the file.
+    """
+    if item.file is None:
+        return ""
+    try:
+        with item.file.open("rb") as file:
+            size = file.seek(0, 2)
+            if size != item.entry.bytes:
+                return f"has {size} bytes where the manifest says {item.entry.bytes}"
+            file.seek(0)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return "" if digest == item.entry.sha256 else "does not have the SHA-256 that the manifest says"

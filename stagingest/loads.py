@@ -1,0 +1,47 @@
+"""What targets have taken of a staging directory, and complaints about its files; written only by `load`."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from stagingest.manifest import LOADS
+from stagingest.store import Store
+
+_SCHEMA = """
+CREATE TABLE taken (target TEXT NOT NULL, staging TEXT NOT NULL, seq INTEGER NOT NULL,
+    PRIMARY KEY (target, staging, seq)) STRICT, WITHOUT ROWID;
+CREATE TABLE complaints (seq INTEGER PRIMARY KEY, path TEXT NOT NULL, reason TEXT NOT NULL) STRICT;
+"""
+
+
+class Loads(Store):
+    """What targets have taken (a cache of their ledgers) and complaints about files; written only by `load`."""
+
+    file = LOADS
+    schema = _SCHEMA
+
+    def complain(self, seq: int, path: str, reason: str) -> None:
+        """Note that the file of an entry cannot be loaded; the next fetch settles it."""
+        self.db.execute("INSERT OR REPLACE INTO complaints VALUES (?, ?, ?)", (seq, path, reason))
+
+    def complaints(self) -> dict[int, str]:
+        """seq -> reason."""
+        return dict(self.db.execute("SELECT seq, reason FROM complaints").fetchall())
+
+    def remember(self, target: str, staging: str, taken: Iterable[int]) -> None:
+        """Replace what is known of a target's ledger for this staging root."""
+        with self.transaction():
+            self.db.execute("DELETE FROM taken WHERE target = ? AND staging = ?", (target, staging))
+            rows = ((target, staging, seq) for seq in taken)
+            self.db.executemany("INSERT INTO taken VALUES (?, ?, ?)", rows)
+
+    def taken(self) -> dict[str, int]:
+        """target -> number of entries its ledger held when it was last loaded."""
+        return dict(self.db.execute("SELECT target, count(*) FROM taken GROUP BY 1").fetchall())
+
+
+def read_loads(root: Path) -> tuple[dict[int, str], dict[str, int]]:
+    """Complaints and taken counts of a root, empty when nothing was ever loaded."""
+    if not (root / Loads.file).exists():
+        return {}, {}
+    with Loads(root, writable=False) as loads:
+        return loads.complaints(), loads.taken()

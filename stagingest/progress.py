@@ -1,0 +1,101 @@
+"""Listeners of a run: a bar on a terminal, a line now and then elsewhere; the only door to tqdm."""
+
+import sys
+import time
+from typing import TextIO
+
+from tqdm import tqdm
+
+from stagingest.tally import Progress
+
+LINE_EVERY_S = 30.0
+
+
+def duration(seconds: float) -> str:
+    """`seconds` as 4s, 3m20s or 2h05m."""
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+
+
+def line(progress: Progress) -> str:
+    """A run in one line: done/total, percent, succeeded, failed, remaining, rate, elapsed, time left."""
+    left = duration(progress.eta_s) if progress.eta_s is not None else "?"
+    rate = progress.requests / progress.elapsed_s if progress.elapsed_s else 0.0
+    limited = f" 429s={progress.limited}" if progress.limited else ""
+    return (
+        f"{progress.done}/{progress.planned} chunks {progress.percent:.0f}% succeeded={progress.done - progress.failed} "
+        f"failed={progress.failed} remaining={progress.remaining} {progress.rows_per_s:,.0f} rows/s "
+        f"{rate:.1f} requests/s{limited} elapsed={duration(progress.elapsed_s)} left={left}"
+    )
+
+
+class Lines:
+    """A line at most every 30 s: for logs."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._last_s = time.monotonic()
+
+    def progress(self, progress: Progress) -> None:
+        """Print when the last line is old enough."""
+        now = time.monotonic()
+        if now - self._last_s >= LINE_EVERY_S:
+            self._last_s = now
+            self.say(line(progress))
+
+    def say(self, text: str) -> None:
+        """Print a sentence."""
+        print(text, file=self._stream, flush=True)
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+class Bar:
+    """One bar on a terminal."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._bar = tqdm(
+            total=1,
+            file=stream,
+            unit="chunk",
+            dynamic_ncols=True,
+            leave=False,
+            bar_format="{percentage:3.0f}%|{bar}| {desc}",
+        )
+
+    def progress(self, progress: Progress) -> None:
+        """Redraw."""
+        self._bar.total = max(1, progress.planned)
+        self._bar.n = progress.done
+        self._bar.set_description_str(line(progress), refresh=True)
+
+    def say(self, text: str) -> None:
+        """Print a sentence above the bar."""
+        tqdm.write(text, file=sys.stderr)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self._bar.close()
+
+
+class Silent:
+    """Says nothing: for the library and `--json`."""
+
+    def progress(self, progress: Progress) -> None:
+        """Ignore."""
+
+    def say(self, text: str) -> None:
+        """Ignore."""
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+def listener(stream: TextIO) -> Lines | Bar:
+    """A bar on a terminal, lines elsewhere."""
+    return Bar(stream) if stream.isatty() else Lines(stream)

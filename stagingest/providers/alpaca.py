@@ -1,0 +1,269 @@
+"""Alpaca's endpoints: stock bars, option bars, option contracts."""
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime, time, timedelta
+from difflib import get_close_matches
+
+from stagingest import planning, sessions
+from stagingest.errors import UsageError
+from stagingest.model import Chunk, Cut, Kind, OptionSymbol, Page, Request, Series
+from stagingest.providers import bars, contracts
+from stagingest.providers.timeframe import Timeframe
+
+PAGE_ROWS = 10_000
+FEEDS = ("sip", "iex", "otc", "boats")
+ADJUSTMENTS = ("raw", "split", "dividend", "spin-off", "all")
+STATUSES = ("active", "inactive")
+# What `canonical` takes beside the endpoint's own options, when it asks for nothing: one set of options fits all.
+_NOTHING = {"feed": ("", "sip", "delayed_sip"), "adjustment": ("", "raw"), "currency": ("", "USD"), "asof": ("", "latest")}
+
+_TICKER = re.compile(r"[A-Z]+([.\-][A-Z]+)?")
+_CLASS = re.compile(r"([A-Z]+)(?:/([A-Z]+)|-([A-Z]))")
+_DAY = timedelta(days=1)
+_SECOND = timedelta(seconds=1)
+# Alpaca's plans without real-time rights see data when it is 15 minutes old.
+_DELAY = timedelta(minutes=15)
+_EXTENDED_CLOSE = time(20)
+_EXTENDED_MINUTES = 960
+# Contracts on indices and funds trade until a quarter past the close.
+_OPTIONS_AFTER_CLOSE = timedelta(minutes=15)
+_OPTION_MINUTES = 405
+_CONTRACTS_PER_YEAR = 2_500
+
+
+class _Bars:
+    """What the two bars endpoints share: windows of sessions, RFC 3339 bounds, pages by token."""
+
+    provider = "alpaca"
+    kind = Kind.HISTORY
+    budget = "alpaca/data"
+    name: str
+    dataset: str
+    path: str
+    column: str
+    floor: date
+
+    def final_before(self, series: Series, asked_at: datetime) -> date:
+        """The first day, or the start of the week or months, whose bars may change after `asked_at` (UTC)."""
+        timeframe = Timeframe.parse(series["interval"])
+        today = sessions.new_york(asked_at).date()
+        settled = timeframe.length + _DELAY
+        # Bars of several hours that began the day before may be open still.
+        days = (today - 2 * _DAY, today - _DAY, today)
+        first = next((day for day in days if self._over(series, day) + settled > asked_at), today + _DAY)
+        return planning.floor(timeframe.grid, first)
+
+    def _over(self, series: Series, day: date) -> datetime:
+        raise NotImplementedError
+
+    def first(self, chunk: Chunk, not_after: datetime | None = None) -> Request:
+        """The first page; both bounds are inclusive, so the last one stops a second short of the next window."""
+        start = sessions.instant(chunk.window.start)
+        end = sessions.instant(chunk.window.end) - _SECOND
+        end = max(start, end if not_after is None else min(end, not_after))
+        query = (
+            ("symbols", ",".join(chunk.symbols)),
+            ("timeframe", Timeframe.parse(chunk.series["interval"]).wire),
+            ("start", _rfc3339(start)),
+            ("end", _rfc3339(end)),
+            ("limit", str(PAGE_ROWS)),
+            ("sort", "asc"),
+            *((name, value) for name, value in chunk.series.params if name != "interval" and value),
+        )
+        return Request(self.budget, self.path, query)
+
+    def read(self, chunk: Chunk, request: Request, body: bytes) -> Page:
+        """The page in `body`. Raises PageError."""
+        return bars.read(chunk, request, body, self.column)
+
+    def constants(self, series: Series) -> dict[str, str]:
+        """Provider, interval and every other parameter: they are key columns."""
+        return {"provider": self.provider, **dict(series.params)}
+
+
+class StockBars(_Bars):
+    """`GET /v2/stocks/bars`."""
+
+    name = "alpaca/stock-bars"
+    dataset = "stock-bars"
+    path = "/v2/stocks/bars"
+    column = "symbol"
+    floor = date(2016, 1, 1)
+
+    def canonical(self, options: Mapping[str, str]) -> Series:
+        """Options `timeframe` (or `interval`), `feed`, `adjustment`, `currency`, `asof`. Raises UsageError."""
+        _known(self.name, options, ("timeframe", "interval", *_NOTHING))
+        return Series.of(
+            self.name,
+            {
+                "interval": _interval(options),
+                "feed": _feed(options.get("feed") or "sip"),
+                "adjustment": _adjustment(options.get("adjustment") or "raw"),
+                "currency": _currency(options.get("currency") or "USD"),
+                "asof": _asof(options.get("asof") or ""),
+            },
+        )
+
+    def symbol(self, text: str) -> str | None:
+        """`brk/b` and `BRK-B` are `BRK.B`; `ABR-PD` stays."""
+        return _ticker(text)
+
+    def cut(self, series: Series) -> Cut:
+        """A chunk planned for 50,000 rows holds less than 100,000 even if every extended minute trades."""
+        timeframe = Timeframe.parse(series["interval"])
+        share = 0.6 if timeframe.intraday else 1.0
+        return Cut(timeframe.grid, 200, share * timeframe.most_per_session(_EXTENDED_MINUTES), page_rows=PAGE_ROWS)
+
+    def _over(self, series: Series, day: date) -> datetime:
+        # The overnight market of `boats` knows no close.
+        if sessions.is_session(day) and series["feed"] != "boats":
+            return sessions.instant(day, _EXTENDED_CLOSE)
+        return sessions.instant(day + _DAY)
+
+
+class OptionBars(_Bars):
+    """`GET /v1beta1/options/bars`."""
+
+    name = "alpaca/option-bars"
+    dataset = "option-bars"
+    path = "/v1beta1/options/bars"
+    column = "contract_symbol"
+    floor = date(2024, 2, 1)
+
+    def canonical(self, options: Mapping[str, str]) -> Series:
+        """Option `timeframe` (or `interval`); what else stock bars know has no meaning here. Raises UsageError."""
+        _known(self.name, options, ("timeframe", "interval"))
+        return Series.of(self.name, {"interval": _interval(options)})
+
+    def symbol(self, text: str) -> str | None:
+        """The bare OCC symbol: `O:` is stripped."""
+        symbol = text.strip().upper().removeprefix("O:")
+        return symbol if OptionSymbol.parse(symbol) else None
+
+    def cut(self, series: Series) -> Cut:
+        """Half of what would be there if every contract traded all the time: few do, and no chunk exceeds 100,000."""
+        timeframe = Timeframe.parse(series["interval"])
+        return Cut(timeframe.grid, 100, 0.5 * timeframe.most_per_session(_OPTION_MINUTES), page_rows=PAGE_ROWS)
+
+    def _over(self, series: Series, day: date) -> datetime:
+        if sessions.is_session(day):
+            return sessions.hours(day)[1] + _OPTIONS_AFTER_CLOSE
+        return sessions.instant(day + _DAY)
+
+
+class OptionContracts:
+    """`GET /v2/options/contracts` on the trading host."""
+
+    name = "alpaca/option-contracts"
+    provider = "alpaca"
+    dataset = "option-contracts"
+    kind = Kind.LISTING
+    budget = "alpaca/trading"
+    floor = date(2024, 2, 1)
+
+    def canonical(self, options: Mapping[str, str]) -> Series:
+        """Options `status`, `expiry_gte`, `expiry_lte` (both inclusive, both required). Raises UsageError."""
+        _known(self.name, options, ("status", "expiry_gte", "expiry_lte"))
+        low, high = (_day(name, options.get(name, "")) for name in ("expiry_gte", "expiry_lte"))
+        if low > high:
+            raise UsageError(f"expiry_gte {low} is after expiry_lte {high}.", f"The latest is {high}.")
+        status = _one_of("status", options.get("status") or "active", STATUSES)
+        return Series.of(self.name, {"status": status, "expiry_gte": str(low), "expiry_lte": str(high)})
+
+    def symbol(self, text: str) -> str | None:
+        """The underlying, spelled like a stock."""
+        return _ticker(text)
+
+    def cut(self, series: Series) -> Cut:
+        """One page: ten underlyings at most, fewer when many years of expiries are asked."""
+        span = date.fromisoformat(series["expiry_lte"]) - date.fromisoformat(series["expiry_gte"])
+        rows = _CONTRACTS_PER_YEAR * (span.days + 1) / 365
+        return Cut(planning.Grid(), 10, rows, target_rows=PAGE_ROWS, page_rows=PAGE_ROWS)
+
+    def final_before(self, series: Series, asked_at: datetime) -> date:
+        """Tomorrow in New York: the listing of today is known once asked."""
+        return sessions.new_york(asked_at).date() + _DAY
+
+    def constants(self, series: Series) -> dict[str, str]:
+        """The provider; the rest of a series is filters, not columns."""
+        return {"provider": self.provider}
+
+    def first(self, chunk: Chunk, not_after: datetime | None = None) -> Request:
+        """The first page; without `expiration_date_lte` the provider would list one week."""
+        series = chunk.series
+        query = (
+            ("underlying_symbols", ",".join(chunk.symbols)),
+            ("status", series["status"]),
+            ("expiration_date_gte", series["expiry_gte"]),
+            ("expiration_date_lte", series["expiry_lte"]),
+            ("show_deliverables", "true"),
+            ("limit", str(PAGE_ROWS)),
+        )
+        return Request(self.budget, "/v2/options/contracts", query)
+
+    def read(self, chunk: Chunk, request: Request, body: bytes) -> Page:
+        """The page in `body`. Raises PageError."""
+        return contracts.read(chunk, request, body)
+
+
+def _ticker(text: str) -> str | None:
+    symbol = text.strip().upper()
+    found = _CLASS.fullmatch(symbol)
+    if found:
+        symbol = f"{found[1]}.{found[2] or found[3]}"
+    return symbol if _TICKER.fullmatch(symbol) else None
+
+
+def _known(endpoint: str, options: Mapping[str, str], names: Iterable[str]) -> None:
+    for name, value in options.items():
+        if name not in names and value not in _NOTHING.get(name, ("",)):
+            raise UsageError(f"{endpoint} has no {name} ({value!r}).", f"It has {', '.join(names)}.")
+
+
+def _one_of(what: str, value: str, valid: Iterable[str]) -> str:
+    text = value.strip().lower()
+    if text in valid:
+        return text
+    near = get_close_matches(text, valid, n=1, cutoff=0.0)[0]
+    raise UsageError(f"There is no {what} {value!r}.", f"The nearest is {near}; there are {', '.join(valid)}.")
+
+
+def _interval(options: Mapping[str, str]) -> str:
+    return Timeframe.parse(options.get("timeframe") or options.get("interval") or "1Day").interval
+
+
+def _feed(value: str) -> str:
+    return _one_of("feed", "sip" if value.strip().lower() == "delayed_sip" else value, FEEDS)
+
+
+def _adjustment(value: str) -> str:
+    asked = {_one_of("adjustment", part, ADJUSTMENTS) for part in value.split(",")}
+    if len(asked) > 1 and "raw" in asked:
+        raise UsageError(f"Adjustment {value!r} is raw and is not.", "Name raw alone or leave it out.")
+    return "all" if "all" in asked else ",".join(part for part in ADJUSTMENTS if part in asked)
+
+
+def _currency(value: str) -> str:
+    code = value.strip().upper()
+    if not re.fullmatch(r"[A-Z]{3}", code):
+        raise UsageError(f"{value!r} is no currency.", "Write an ISO 4217 code, for example USD.")
+    return code
+
+
+def _asof(value: str) -> str:
+    text = value.strip()
+    return {"latest": "", "": "", "-": "-"}.get(text) if text in ("latest", "", "-") else str(_day("asof", text))
+
+
+def _day(name: str, text: str) -> date:
+    if re.fullmatch(r"\d{4}-\d\d-\d\d", text.strip()):
+        try:
+            return date.fromisoformat(text.strip())
+        except ValueError:
+            pass
+    raise UsageError(f"{name} {text!r} is no day.", "Write YYYY-MM-DD, for example 2024-01-31.")
+
+
+def _rfc3339(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,140 @@
+"""Reads a bars page whose whole text one regular expression proves, and declines every other page.
+
+A page of the usual shape is lists of bars that differ in digits only. Once RE2 has matched all of it (plain symbols,
+the same keys in the same order everywhere, JSON's own numbers, stamps of whole minutes), one translation of its bytes
+leaves CSV that can be read in one way only. Proof and CSV run in C++ without the GIL and cost less than parsing the
+JSON into objects. The order of the keys is learnt from the first bar; nothing is read from a page not matched whole.
+"""
+
+import struct
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as csv
+
+from stagingest.providers.rows import COUNTS, DOUBLES, KEYS, REQUIRED, Rows, runs
+
+_OPENING = b'"bars":{'
+_NAME = r'"[A-Z0-9.\-]+"'
+_COUNT = r"(?:0|[1-9][0-9]*)"
+_NUMBER = _COUNT + r"(?:\.[0-9]+)?"
+# Whether the day and the hour exist is left to the CSV reader, which is strict about both.
+_STAMP = r'"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-5][0-9]:00Z"'
+_GRAMMAR = {"t": _STAMP, "v": _COUNT, "n": f"(?:{_COUNT}|null)", "vw": f"(?:{_NUMBER}|null)"}
+
+# `"AAPL":[{"c":1.5,"n":null,"t":"2024-01-02T05:30:00Z"},` becomes a line `AAPL,` and a line
+# `,1.5,,2024-01-02T05,30,00Z`: colons separate, so that a stamp's hour is left in a form Arrow reads as ISO 8601.
+_LINES = bytes.maketrans(b"}[:", b"\n\n,")
+_DELETED = b'{]",abcdefghijklmnopqrstuvwxyz'
+_STAMP_CELLS = ("hour", "minute", "second")
+
+_MOST_BYTES = 1 << 30
+# From here on doubles skip integers: what is right there is for the reader by name to say.
+_EXACT = 2.0**53
+
+
+def read(body: bytes) -> Rows | None:
+    """The rows of a page, or None when its shape is not proved."""
+    start, end = body.find(_OPENING + b'"') + len(_OPENING), body.rfind(b"]") + 1
+    if start < len(_OPENING) or end <= start or len(body) > _MOST_BYTES:
+        return None
+    head, tail = body[:start], body[end:]
+    envelope, keys = _envelope(head, tail), _keys(body, start)
+    if envelope is None or keys is None or not _matches(body, start, end, keys):
+        return None
+    text = body.translate(_LINES, _DELETED)
+    first, last = len(head.translate(_LINES, _DELETED)), len(text) - len(tail.translate(_LINES, _DELETED))
+    symbols: list[tuple[int, str]] = []
+    try:
+        table = csv.read_csv(
+            pa.py_buffer(text).slice(first, last - first),
+            read_options=_cells(keys),
+            parse_options=_parsing(symbols),
+            convert_options=_kinds(keys),
+        )
+    except pa.ArrowInvalid:
+        return None
+    return _rows(envelope, symbols, {name: table.column(name).combine_chunks() for name in table.column_names})
+
+
+def _envelope(head: bytes, tail: bytes) -> dict[str, Any] | None:
+    """The page without its bars, when `head` ends and `tail` begins in the one object named `bars`.
+
+    Without backslashes no quote stands inside a string, so the one `"bars":{` in JSON is a key and its object.
+    """
+    shell = head + tail
+    if b"\\" in shell or not tail.startswith(b"}") or shell.count(b'"bars"') != 1:
+        return None
+    try:
+        envelope = orjson.loads(shell)
+    except orjson.JSONDecodeError:
+        return None
+    return envelope if isinstance(envelope, dict) and envelope.get("bars") == {} else None
+
+
+def _keys(body: bytes, start: int) -> tuple[str, ...] | None:
+    """The keys of the first bar in their order, when they are those of a bar."""
+    opening = body.find(b"{", start)
+    try:
+        bar = orjson.loads(body[opening : body.find(b"}", opening) + 1])
+    except orjson.JSONDecodeError:
+        return None
+    return tuple(bar) if REQUIRED <= bar.keys() <= KEYS else None
+
+
+def _matches(body: bytes, start: int, end: int, keys: tuple[str, ...]) -> bool:
+    offsets = pa.py_buffer(struct.pack("=ii", start, end))
+    page = pa.Array.from_buffers(pa.binary(), 1, [None, offsets, pa.py_buffer(body)])
+    return bool(pc.match_substring_regex(page, options=_proof(keys))[0].as_py())
+
+
+@lru_cache(maxsize=64)
+def _proof(keys: tuple[str, ...]) -> pc.MatchSubstringOptions:
+    """Matches `"SYMBOL":[bar,…],…` and nothing else; two copies of a bar, as each costs time to compile."""
+    bar = ",".join(f'"{key}":{_GRAMMAR.get(key, _NUMBER)}' for key in keys)
+    return pc.MatchSubstringOptions(rf"\A{_NAME}:\[\{{(?:{bar}(?:\}},\{{|\}}\],{_NAME}:\[\{{))*{bar}\}}\]\z")
+
+
+@lru_cache(maxsize=64)
+def _cells(keys: tuple[str, ...]) -> csv.ReadOptions:
+    names = [cell for key in keys for cell in (_STAMP_CELLS if key == "t" else (key,))]
+    return csv.ReadOptions(column_names=["", *names], use_threads=False, block_size=_MOST_BYTES)
+
+
+@lru_cache(maxsize=64)
+def _kinds(keys: tuple[str, ...]) -> csv.ConvertOptions:
+    kinds = {key: pa.int64() if key in COUNTS else pa.float64() for key in keys if key != "t"}
+    kinds |= {"hour": pa.timestamp("us"), "minute": pa.int64()}
+    return csv.ConvertOptions(column_types=kinds, include_columns=list(kinds), null_values=[""], check_utf8=False)
+
+
+def _parsing(symbols: list[tuple[int, str]]) -> csv.ParseOptions:
+    """A line of a symbol has one separator, a line of a bar never: it is noted with its number, and passed over."""
+
+    def note(line: csv.InvalidRow) -> str:
+        symbols.append((line.number, line.text.rstrip(",")))
+        return "skip"
+
+    handler: Callable[[csv.InvalidRow], str] = note
+    return csv.ParseOptions(
+        quote_char=False, double_quote=False, escape_char=False, ignore_empty_lines=False, invalid_row_handler=handler
+    )
+
+
+def _rows(envelope: dict[str, Any], symbols: list[tuple[int, str]], columns: dict[str, pa.Array]) -> Rows | None:
+    hour, minute = columns.pop("hour"), columns.pop("minute")
+    # A line's number counts from 1 and counts the symbols' lines.
+    ends = [number - 1 - place for place, (number, _) in enumerate(symbols)][1:] + [len(hour)]
+    names = [name for _, name in symbols]
+    # No double is negative here, so one that is infinite or too large shows in the sum.
+    if len(set(names)) < len(names) or any(
+        values.null_count and key in REQUIRED or key in DOUBLES and (pc.sum(values).as_py() or 0.0) >= _EXACT
+        for key, values in columns.items()
+    ):
+        return None
+    ts = pc.add(hour, pc.multiply(minute, 60).cast(pa.duration("s")))
+    return Rows(envelope, runs(names, ends), ts, columns)

@@ -1,0 +1,153 @@
+"""Credentials, base URLs, plans and folders, from the environment and `--env-file`."""
+
+import os
+import resource
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from stagingest.errors import CredentialsError, UsageError
+from stagingest.model import Secret
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """A host of a provider that meters requests on its own.
+
+    Args:
+        name: as in Request.budget.
+        url_variable, url: where the base URL comes from, and its default.
+        lowest_plan_per_s: permits a second that every plan has (WIRE section 1.2).
+        keys: header name -> environment variables that may hold its value, first one wins.
+    """
+
+    name: str
+    url_variable: str
+    url: str
+    lowest_plan_per_s: float
+    keys: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+_ALPACA_KEYS = (("APCA-API-KEY-ID", ("APCA_API_KEY_ID",)), ("APCA-API-SECRET-KEY", ("APCA_API_SECRET_KEY",)))
+
+BUDGETS = {
+    budget.name: budget
+    for budget in (
+        Budget("alpaca/data", "APCA_API_DATA_URL", "https://data.alpaca.markets", 200 / 60, _ALPACA_KEYS),
+        Budget("alpaca/trading", "APCA_API_BASE_URL", "https://paper-api.alpaca.markets", 200 / 60, _ALPACA_KEYS),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How one budget is reached: origin without trailing slash, and the headers that carry the keys."""
+
+    budget: str
+    origin: str
+    headers: tuple[tuple[str, Secret], ...]
+    lowest_plan_per_s: float
+
+    @property
+    def credential(self) -> Secret:
+        """All key text of this access, for the fingerprint of its permit record."""
+        return Secret("\n".join(value for _, value in self.headers))
+
+
+def access(budget: str, environ: Mapping[str, str]) -> Access:
+    """The access to a budget.
+
+    Raises:
+        CredentialsError: a key is missing, quoted or holds white space; names the variable, never its value.
+        UsageError: the base URL is not https (http is for loopback only).
+    """
+    known = BUDGETS[budget]
+    headers = tuple((header, _key(names, environ)) for header, names in known.keys)
+    return Access(budget, _origin(known, environ), headers, known.lowest_plan_per_s)
+
+
+def _key(names: tuple[str, ...], environ: Mapping[str, str]) -> Secret:
+    for name in names:
+        value = environ.get(name)
+        if value:
+            if value != value.strip() or value[0] in "\"'" or not value.isprintable() or not value.isascii():
+                raise CredentialsError(f"{name} holds quotes, white space or control characters.", "Set the bare key.")
+            return Secret(value)
+    raise CredentialsError(
+        f"{names[0]} is not set.", f"Set {' or '.join(names)}, or name a file of such lines with --env-file."
+    )
+
+
+def _origin(budget: Budget, environ: Mapping[str, str]) -> str:
+    url = environ.get(budget.url_variable) or budget.url
+    parts = urlsplit(url)
+    loopback = parts.hostname in LOOPBACK
+    if parts.scheme not in ("https", "http") or not parts.hostname or parts.username or parts.query:
+        raise UsageError(f"{budget.url_variable} is no base URL.", f"Example: {budget.url}")
+    if parts.scheme == "http" and not loopback:
+        raise UsageError(f"{budget.url_variable} sends keys over http to {parts.hostname}.", "Use https.")
+    return url.rstrip("/")
+
+
+def with_env_file(environ: Mapping[str, str], path: Path | None) -> dict[str, str]:
+    """The environment with the lines `NAME=value` of a file added; the environment wins.
+
+    Raises UsageError when the file cannot be read or a line is not of that form.
+    """
+    if path is None:
+        return dict(environ)
+    found: dict[str, str] = {}
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--env-file {path} cannot be read: {getattr(error, 'strerror', 'not text')}.") from None
+    for number, line in enumerate(lines, 1):
+        text = line.strip().removeprefix("export ").strip()
+        if not text or text.startswith("#"):
+            continue
+        name, sign, value = text.partition("=")
+        if not sign or not name.strip().isidentifier():
+            raise UsageError(f"Line {number} of {path} is not NAME=value.")
+        value = value.strip()
+        if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+            value = value[1:-1]
+        found[name.strip()] = value
+    return {**found, **environ}
+
+
+def state_dir(environ: Mapping[str, str]) -> Path:
+    """Where this machine's permit records live: `$XDG_STATE_HOME/stagingest` or `~/.local/state/stagingest`."""
+    base = environ.get("XDG_STATE_HOME") or os.path.join(environ.get("HOME") or "~", ".local", "state")
+    return Path(base).expanduser() / "stagingest"
+
+
+def cores() -> int:
+    """Processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def memory_bytes(pids: Iterable[int]) -> int:
+    """Memory of this process and of `pids`, shared pages counted once (PSS); the largest ever of this process
+    alone where the system has no such count."""
+    total = 0
+    for pid in ("self", *map(str, pids)):
+        try:
+            text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        except OSError:
+            continue
+        total += next((int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("Pss:")), 0)
+    return total or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def free_bytes(root: Path) -> int:
+    """Bytes free on the file system that holds (or would hold) the root."""
+    place = root.absolute()
+    while not place.exists():
+        place = place.parent
+    stats = os.statvfs(place)
+    return stats.f_bavail * stats.f_frsize

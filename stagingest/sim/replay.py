@@ -1,0 +1,191 @@
+"""A market replayed from Parquet files: recorded bars and contracts, served exactly as they are."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from stagingest.errors import UsageError
+from stagingest.sim.bars import Bars, Cache, Spec, Timeframe, encode
+from stagingest.sim.contracts import OCC, Contract
+from stagingest.sim.moments import Moment, stamp
+
+_PRICES = {"open": "o", "high": "h", "low": "l", "close": "c"}
+_COUNTS = {"volume": "v", "trade_count": "n"}
+_MEAN = {"vwap": "vw"}
+_LENGTH_S = {"Day": 16 * 3600, "Hour": 3600, "Min": 60}  # from a bar's stamp until it is over
+_CONTRACT = {"symbol", "underlying", "expiration", "type", "strike", "style"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """The bars of one file, sorted by symbol and time, and the rows of each symbol."""
+
+    frame: pa.Table
+    places: dict[str, tuple[int, int]]
+
+
+class Replay:
+    """A market of recorded prices; where two files hold the same bar, the one named first is served.
+
+    Each file is one price base: feed, adjustment and currency are taken and change nothing. Only the timeframes
+    1Day, 1Hour and 1Min have bars.
+
+    Args:
+        paths: Parquet files, or directories below which every Parquet file of a known shape is taken.
+
+    Raises:
+        UsageError: a path does not exist, or no file has a known shape.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._sources: dict[tuple[bool, str], list[_Source]] = {}
+        self._contracts: dict[str, Contract] = {}
+        self._bars: Cache[Bars] = Cache(512 << 20)
+        skipped = [path for path in _files(paths) if not self._take(path)]
+        self.skipped = tuple(map(str, skipped))
+        if not self._sources and not self._contracts:
+            raise UsageError("None of the files to replay has a known shape.", "See the columns in `sim --help`.")
+
+    @cached_property
+    def symbols(self) -> tuple[str, ...]:
+        """Every stock with bars."""
+        stocks = (source.places for (option, _), found in self._sources.items() if not option for source in found)
+        return tuple(sorted({symbol for places in stocks for symbol in places}))
+
+    @cached_property
+    def _chains(self) -> dict[str, list[Contract]]:
+        chains: dict[str, list[Contract]] = {}
+        for _, contract in sorted(self._contracts.items()):
+            chains.setdefault(contract.underlying, []).append(contract)
+        return chains
+
+    def stock_bars(
+        self, symbol: str, spec: Spec, first_s: int, last_s: int, moment: Moment, *, descending: bool = False
+    ) -> Iterator[Bars]:
+        """The recorded bars of a stock in one run, up to the moment."""
+        found = self._until(symbol, spec.timeframe, moment, option=False)
+        if found:
+            yield found
+
+    def option_bars(self, symbol: str, timeframe: Timeframe, moment: Moment) -> Bars | None:
+        """The recorded bars of a contract, up to the moment."""
+        return self._until(symbol, timeframe, moment, option=True)
+
+    def contracts(self, underlying: str, today: date) -> Sequence[Contract]:
+        """The contracts of an underlying, sorted by symbol."""
+        return self._chains.get(underlying, ())
+
+    def contract(self, symbol: str, today: date) -> Contract | None:
+        """The contract of that symbol."""
+        return self._contracts.get(symbol)
+
+    @property
+    def underlyings(self) -> tuple[str, ...]:
+        """Every stock that has contracts."""
+        return tuple(self._chains)
+
+    def _until(self, symbol: str, timeframe: Timeframe, moment: Moment, *, option: bool) -> Bars | None:
+        kind = (option, timeframe.unit)
+        sources = [source for source in self._sources.get(kind, ()) if symbol in source.places]
+        if timeframe.amount != 1 or not sources:
+            return None
+        bars = self._bars.get((kind, symbol), partial(_merged, sources, symbol))
+        last_s = moment.horizon_s - _LENGTH_S[timeframe.unit]
+        return bars.part(*bars.span(0, last_s))
+
+    def _take(self, path: Path) -> bool:
+        """Whether the file has a known shape; if so it is one more source."""
+        schema = pq.read_schema(path)
+        if set(schema.names) >= _CONTRACT and "open" not in schema.names:
+            for row in pq.read_table(path, columns=sorted(_CONTRACT)).to_pylist():
+                self._contracts.setdefault(row["symbol"], _contract(row))
+            return True
+        time = next((name for name in ("date", "timestamp") if name in schema.names), "")
+        if not {"symbol", *_PRICES, "volume"} <= set(schema.names) or not time or "expiration" in schema.names:
+            return False
+        source, unit = _source(path, time, [name for name in (*_COUNTS, *_MEAN) if name in schema.names])
+        option = bool(source.places) and OCC.fullmatch(next(iter(source.places))) is not None
+        self._sources.setdefault((option, unit), []).append(source)
+        return True
+
+
+def _files(paths: Sequence[Path]) -> list[Path]:
+    found = []
+    for path in paths:
+        if not path.exists():
+            raise UsageError(f"There is nothing to replay at {path}.", "Name Parquet files or directories of them.")
+        found += sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+    return found
+
+
+def _contract(row: dict[str, Any]) -> Contract:
+    found = OCC.fullmatch(row["symbol"])
+    root = found[1] if found else row["underlying"]
+    strike = Decimal(str(row["strike"]))
+    return Contract(row["symbol"], row["underlying"], root, row["expiration"], row["type"], strike, row["style"])
+
+
+def _source(path: Path, time: str, optional: list[str]) -> tuple[_Source, str]:
+    """The bars of a file with complete prices, and the unit of their timeframe."""
+    table = pq.read_table(path, columns=["symbol", time, *_PRICES, *optional])
+    complete = [pc.is_valid(table[name]) for name in ("symbol", time, *_PRICES)]
+    table = table.filter(_all(complete))
+    stamps = _midnights(table[time]) if time == "date" else _seconds(table[time])
+    unit = "Day" if time == "date" else _unit(stamps)
+    short = {old: new for old, new in (_PRICES | _COUNTS | _MEAN).items() if old in table.column_names}
+    columns = {new: pc.cast(table[old], _type(new)) for old, new in short.items()}
+    frame = pa.table({"symbol": table["symbol"], "t": stamps, **columns})
+    frame = frame.sort_by([("symbol", "ascending"), ("t", "ascending")])
+    runs = pc.run_end_encode(frame["symbol"].combine_chunks())
+    ends = runs.run_ends.to_pylist()
+    rows = zip(runs.values.to_pylist(), [0, *ends[:-1]], ends, strict=True)
+    return _Source(frame.drop_columns(["symbol"]), {symbol: (start, end) for symbol, start, end in rows}), unit
+
+
+def _type(name: str) -> pa.DataType:
+    return pa.int64() if name in _COUNTS.values() else pa.float64()
+
+
+def _all(flags: list[pa.ChunkedArray]) -> pa.ChunkedArray:
+    whole = flags[0]
+    for flag in flags[1:]:
+        whole = pc.and_(whole, flag)
+    return whole
+
+
+def _midnights(days: pa.ChunkedArray) -> pa.Array:
+    coded = pc.dictionary_encode(days.combine_chunks())
+    stamps = pa.array([stamp(day) for day in coded.dictionary.to_pylist()], pa.int64())
+    return pc.take(stamps, coded.indices)
+
+
+def _seconds(moments: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.cast(pc.cast(moments, pa.timestamp("s", "UTC"), safe=False), pa.int64())
+
+
+def _unit(stamps: pa.ChunkedArray) -> str:
+    hours = pc.multiply(pc.divide(stamps, 3600), 3600)
+    return "Hour" if pc.all(pc.equal(hours, stamps)).as_py() else "Min"
+
+
+def _merged(sources: Sequence[_Source], symbol: str) -> Bars:
+    """A symbol's bars out of every source, each stamp from the first source that has it."""
+    frames: list[pa.Table] = []
+    for source in sources:
+        start, end = source.places[symbol]
+        frame = source.frame.slice(start, end - start)
+        for earlier in frames:
+            frame = frame.filter(pc.invert(pc.is_in(frame["t"], value_set=earlier["t"].combine_chunks())))
+        frames.append(frame)
+    if len(frames) == 1:
+        return encode(frames[0])
+    common = [name for name in frames[0].column_names if all(name in frame.column_names for frame in frames)]
+    return encode(pa.concat_tables([frame.select(common) for frame in frames]).sort_by("t"))

@@ -1,0 +1,241 @@
+"""Chunk files, whole or not there: writing, settling, sweeping, locks; the only door to Parquet writing."""
+
+import fcntl
+import hashlib
+import json
+import os
+import socket
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from stagingest.errors import HeldError, StagingError
+from stagingest.model import Part
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_FOLDERS = ("tmp", "data", "quarantine", "orphans", "log")
+_GLOB = set("[]*?")
+
+
+def prepare(root: Path) -> Path:
+    """Make the staging root and its folders (0700) if absent; the resolved root.
+
+    Raises StagingError when the path cannot serve: glob characters (DuckDB would expand them), a symlink, or not
+    writable.
+    """
+    root = root.absolute()
+    if _GLOB & set(str(root)):
+        raise StagingError(f"The path of staging directory {root} holds one of [ ] * ?.", "Choose another --staging.")
+    if root.is_symlink():
+        raise StagingError(f"Staging directory {root} is a symbolic link.", "Name the directory itself.")
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        for name in _FOLDERS:
+            (root / name).mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise StagingError(f"Staging directory {root} cannot be made: {error.strerror}.") from None
+    return root
+
+
+@dataclass(slots=True)
+class Lock:
+    """A kernel lock on a file of the staging root; it dies with its process."""
+
+    fd: int
+
+    @classmethod
+    def take(cls, path: Path, what: str, *, shared: bool = False) -> Self:
+        """Take the lock at once. Raises HeldError naming the holder.
+
+        The file's text names the holder for that message only; the lock itself is flock's.
+        """
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(fd, 400, 0).decode(errors="replace").strip() or "another process"
+            os.close(fd)
+            raise HeldError(f"{path.parent} is held for {what} by {holder}.", "Wait for it, or stop it.") from None
+        if not shared:
+            text = f"process {os.getpid()} on {socket.gethostname()} since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC\n"
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, text.encode(), 0)
+        return cls(fd)
+
+    def release(self) -> None:
+        """Give the lock back."""
+        os.close(self.fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.release()
+
+
+def write_part(root: Path, name: str, table: "pa.Table", footer: Mapping[str, str]) -> Part:
+    """Write a table as `tmp/<name>.part` and hash it; not yet durable.
+
+    Args:
+        root: the staging root.
+        name: unique among all orders (`Order.part`).
+        table: rows sorted by key, in the dataset's schema.
+        footer: goes into the file's key-value metadata, so that the manifest can be rebuilt from the files.
+    """
+    import pyarrow.parquet as pq
+
+    path = root / "tmp" / f"{name}.part"
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with open(fd, "w+b") as file:
+        with pq.ParquetWriter(file, table.schema, **_FORMAT) as writer:
+            writer.write_table(table, row_group_size=max(1, table.num_rows))
+            writer.add_key_value_metadata(dict(footer))
+        file.flush()
+        size = file.tell()
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Part(name, size, digest, table.num_rows)
+
+
+_FORMAT = {
+    "compression": "zstd",
+    "compression_level": 1,
+    "use_dictionary": True,
+    "write_statistics": True,
+    "write_page_checksum": True,
+    "store_schema": False,
+}
+
+
+def settle(root: Path, folder: str, parts: Sequence[Part]) -> list[str]:
+    """Make parts durable under their final names in `data/<folder>/`; their paths relative to the root.
+
+    Sync, rename, sync the directory: the manifest may name the files once this returns. A failed sync is never tried
+    again (the kernel marks the pages clean): StagingError stops the run and the chunks stay open.
+    """
+    place = root / "data" / folder
+    place.mkdir(parents=True, exist_ok=True, mode=0o700)
+    paths = []
+    try:
+        _sync([root / "tmp" / f"{part.name}.part" for part in parts])
+        for part in parts:
+            target = place / f"{part.name}.parquet"
+            os.rename(root / "tmp" / f"{part.name}.part", target)
+            paths.append(str(target.relative_to(root)))
+        _sync_directory(place)
+    except OSError as error:
+        raise StagingError(f"Staged files cannot be made durable in {root}: {error.strerror}.") from None
+    return paths
+
+
+def _sync(paths: Sequence[Path]) -> None:
+    """Flush files to disk; a group at once where the system can (LOAD: 0.4 ms instead of 4.8 ms each)."""
+    libc = _libc() if len(paths) > 2 else None
+    if libc is not None:
+        fd = os.open(paths[0], os.O_RDONLY)
+        try:
+            if libc.syncfs(fd) == 0:
+                return
+        finally:
+            os.close(fd)
+    for path in paths:
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def _libc() -> Any:
+    import ctypes
+
+    # syncfs reports write-back errors since Linux 5.8 only; older kernels sync file by file.
+    release = os.uname()
+    if release.sysname != "Linux" or tuple(map(int, release.release.split(".")[:2])) < (5, 8):
+        return None
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _sync_directory(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sweep(root: Path, known: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Empty `tmp/` and move files of `data/` that no entry names to `orphans/`.
+
+    Only for the holder of run.lock and of workers.lock, exclusively. Returns the names of the parts deleted and of the
+    files moved.
+    """
+    parts = []
+    for item in os.scandir(root / "tmp"):
+        parts.append(item.name)
+        os.unlink(item.path)
+    named = set(known)
+    moved = []
+    for path in (root / "data").rglob("*.parquet"):
+        if str(path.relative_to(root)) not in named:
+            os.replace(path, root / "orphans" / path.name)
+            moved.append(path.name)
+    return parts, moved
+
+
+def missing(root: Path, files: Iterable[tuple[int, str, int]]) -> dict[int, str]:
+    """Entries whose file is absent or of another length: seq -> reason."""
+    sizes: dict[str, int] = {}
+    for folder in (root / "data").glob("*/*"):
+        prefix = str(folder.relative_to(root))
+        sizes.update((f"{prefix}/{item.name}", item.stat().st_size) for item in os.scandir(folder))
+    found = {}
+    for seq, path, size in files:
+        if path not in sizes:
+            found[seq] = f"{path} is gone"
+        elif sizes[path] != size:
+            found[seq] = f"{path} has {sizes[path]} bytes, not {size}"
+    return found
+
+
+def set_aside(root: Path, path: str) -> None:
+    """Move a damaged file to `quarantine/`, if it is still there."""
+    source = root / path
+    if source.exists():
+        os.replace(source, root / "quarantine" / source.name)
+
+
+def publish(root: Path, state: object) -> None:
+    """Replace `run.json`, what `status` reads of a living run."""
+    path = root / "run.json"
+    fresh = path.with_suffix(".new")
+    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        json.dump(state, file)
+    os.replace(fresh, path)
+
+
+def published(root: Path) -> dict[str, Any] | None:
+    """What the last run published, or None."""
+    try:
+        found: dict[str, Any] = json.loads((root / "run.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return found
+
+
+def is_held(path: Path) -> bool:
+    """Whether some process holds the lock exclusively."""
+    if not path.exists():
+        return False
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False

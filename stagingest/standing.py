@@ -1,0 +1,91 @@
+"""How a staging directory stands: a reading of its manifest, its run and its loads."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from stagingest import settings, staging
+from stagingest.loads import read_loads
+from stagingest.manifest import Manifest, Tally
+
+_FAILED = ("deferred", "failed", "lost", "capped", "conflict", "quarantined")
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetStanding:
+    """Chunks of one endpoint by what became of them; `loaded` counts entries in each target's ledger."""
+
+    endpoint: str
+    planned: int
+    open: int
+    staged: int
+    empty: int
+    refused: int
+    forbidden: int
+    failed: int
+    rows: int
+    bytes: int
+    loaded: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A staging directory as it stands.
+
+    `running` is what the living fetch published a second ago (in flight with ages in seconds), None when none lives;
+    `problems` are (endpoint, outcome, symbols, reason) of the newest failures; `complaints` of `load` are
+    (path, reason).
+    """
+
+    staging: str
+    staging_id: str
+    datasets: tuple[DatasetStanding, ...]
+    running: dict[str, Any] | None
+    run_age_s: float | None
+    loading: bool
+    last_run: tuple[str, str, str | None] | None
+    problems: tuple[tuple[str, str, str, str], ...]
+    complaints: tuple[tuple[int, str], ...]
+    free_bytes: int
+
+
+def standing(root: Path) -> Standing:
+    """Read a staging directory; opens no target, takes no lock.
+
+    Raises StagingError when `root` is no staging directory.
+    """
+    with Manifest.read(root) as manifest:
+        complaints, _ = read_loads(root)
+        loaded = manifest.loaded()
+        datasets = tuple(_dataset(tally, loaded.get(tally.endpoint, {})) for tally in manifest.tallies())
+        state = staging.published(root)
+        alive = staging.is_held(root / "run.lock")
+        age_s = None
+        if alive and state:
+            age_s = (datetime.now(UTC) - datetime.fromisoformat(state["updated_at"])).total_seconds()
+        return Standing(
+            str(root), manifest.staging_id, datasets, state if alive else None, age_s,
+            staging.is_held(root / "load.lock"), manifest.last_run(), tuple(manifest.problems()),
+            tuple(complaints.items()), settings.free_bytes(root),
+        )  # fmt: skip
+
+
+def _dataset(tally: Tally, loaded: dict[str, int]) -> DatasetStanding:
+    def chunks(*names: str) -> int:
+        return sum(tally.outcomes.get(name, (0, 0, 0))[0] for name in names)
+
+    closed = sum(count for name, (count, _, _) in tally.outcomes.items() if name != "split")
+    return DatasetStanding(
+        endpoint=tally.endpoint,
+        planned=tally.open + closed,
+        open=tally.open,
+        staged=chunks("staged", "pruned"),
+        empty=chunks("empty"),
+        refused=chunks("refused"),
+        forbidden=chunks("forbidden"),
+        failed=chunks(*_FAILED),
+        rows=sum(rows for _, rows, _ in tally.outcomes.values()),
+        bytes=sum(size for _, _, size in tally.outcomes.values()),
+        loaded=loaded,
+    )

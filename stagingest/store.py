@@ -1,0 +1,84 @@
+"""One SQLite file of a staging directory: versions and transactions; the only door to sqlite3."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from stagingest.errors import StagingError
+
+VERSION = 1
+
+
+def _connect(path: Path, *, writable: bool) -> sqlite3.Connection:
+    mode = "rwc" if writable else "ro"
+    uri = f"{path.resolve().as_uri()}?mode={mode}"
+    try:
+        connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30, check_same_thread=False)
+        if writable:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+        return connection
+    except sqlite3.Error as error:
+        raise StagingError(f"{path.name} in {path.parent} cannot be opened: {error}.") from None
+
+
+class Store:
+    """One SQLite file with a schema version; transactions roll back on any error."""
+
+    file: str
+    schema: str
+
+    def __init__(self, root: Path, *, writable: bool) -> None:
+        self.root = root
+        path = root / self.file
+        if not writable and not path.exists():
+            raise StagingError(
+                f"{root} is no staging directory: it has no {self.file}.", "Run `stagingest fetch` first."
+            )
+        self.db = _connect(path, writable=writable)
+        version = int(self.value("PRAGMA user_version"))
+        if version > VERSION:
+            self.db.close()
+            raise StagingError(
+                f"{path} was written by a newer stagingest (schema {version}, this one knows {VERSION}).",
+                "Update stagingest.",
+            )
+        if version == 0 and writable:
+            with self.transaction():
+                for statement in self.schema.split(";\n"):
+                    if statement.strip():
+                        self.db.execute(statement)
+                self.created()
+                self.db.execute(f"PRAGMA user_version={VERSION}")
+            path.chmod(0o600)
+
+    def created(self) -> None:
+        """What a new file starts with."""
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing; BEGIN IMMEDIATE, because a deferred writer can lose its turn (RELIABILITY section 2.5)."""
+        self.db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self.db.execute("COMMIT")
+        except BaseException:
+            if self.db.in_transaction:
+                self.db.execute("ROLLBACK")
+            raise
+
+    def value(self, sql: str, *args: Any) -> Any:
+        """The first column of the first row."""
+        return self.db.execute(sql, args).fetchone()[0]
+
+    def close(self) -> None:
+        """Close the file."""
+        self.db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

@@ -1,0 +1,163 @@
+"""The counts of a run: what became of every chunk and symbol; pure."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from stagingest.model import Chunk, Outcome, Result
+
+GOOD = frozenset({Outcome.STAGED, Outcome.EMPTY})
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A run as it stands, for listeners.
+
+    `done` of `planned` chunks are closed, `failed` of those neither staged nor empty; `rows_per_s` and
+    `requests_per_s` are means over the run; `eta_s` is None while nothing is done.
+    """
+
+    planned: int
+    done: int
+    failed: int
+    in_flight: int
+    rows: int
+    requests: int
+    limited: int
+    elapsed_s: float
+    waiting: str = ""
+
+    @property
+    def remaining(self) -> int:
+        """Chunks not closed yet."""
+        return self.planned - self.done
+
+    @property
+    def percent(self) -> float:
+        """Closed chunks, percent of the plan."""
+        return 100 * self.done / self.planned if self.planned else 100.0
+
+    @property
+    def rows_per_s(self) -> float:
+        """Rows staged a second."""
+        return self.rows / self.elapsed_s if self.elapsed_s else 0.0
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds left at the mean pace so far."""
+        return self.elapsed_s / self.done * self.remaining if self.done else None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A symbol that was not had, its outcome and why."""
+
+    symbol: str
+    outcome: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FetchSummary:
+    """What a fetch did.
+
+    `planned` = the sum of `outcomes` + `left`, counted in chunks (a split chunk counts as its children).
+    `cpu_s` is of the whole process tree; `peak_memory_bytes` is summed over it (PSS).
+    """
+
+    run: str
+    series: tuple[str, ...]
+    planned: int
+    outcomes: dict[str, int]
+    left: int
+    provisional: int
+    rows: int
+    bytes: int
+    pages: int
+    requests: int
+    limited: int
+    symbols: int
+    symbols_covered: int
+    failures: tuple[Failure, ...]
+    refetched: tuple[str, ...]
+    elapsed_s: float
+    cpu_s: float
+    peak_memory_bytes: int
+    stopped: str = ""
+    exit_code: int = 0
+
+    @property
+    def success_percent(self) -> float:
+        """Symbols without a failure, percent of those asked."""
+        failed = len({failure.symbol for failure in self.failures})
+        return 100 * (self.symbols - failed) / self.symbols if self.symbols else 100.0
+
+    @property
+    def limited_percent(self) -> float:
+        """Requests answered 429, percent of those sent."""
+        return 100 * self.limited / self.requests if self.requests else 0.0
+
+    @property
+    def symbols_per_s(self) -> float:
+        """Symbols asked of the network and finished, a second."""
+        return (self.symbols - self.symbols_covered) / self.elapsed_s if self.elapsed_s else 0.0
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts while a run goes on; only the supervisor writes it."""
+
+    planned: int = 0
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    provisional: int = 0
+    rows: int = 0
+    bytes: int = 0
+    pages: int = 0
+    requests: int = 0
+    limited: int = 0
+    failures: dict[str, Failure] = field(default_factory=dict)
+    refetched: set[str] = field(default_factory=set)
+
+    def add(self, chunks: Sequence[Chunk]) -> None:
+        """More chunks belong to the plan."""
+        self.planned += len(chunks)
+
+    def asked(self, result: Result) -> None:
+        """Count what an order cost, whatever becomes of it."""
+        self.pages += result.pages
+        self.requests += result.requests
+        self.limited += result.limited
+
+    def close(self, chunk: Chunk, result: Result, *, covers: bool) -> None:
+        """A chunk is closed."""
+        self.outcomes[result.outcome] += 1
+        if result.part is not None:
+            self.rows += result.part.rows
+            self.bytes += result.part.bytes
+        if result.outcome in GOOD:
+            self.provisional += not covers
+            return
+        for symbol in chunk.symbols:
+            self.failures.setdefault(symbol, Failure(symbol, result.outcome.value, result.reason))
+
+    def split(self, children: Sequence[Chunk]) -> None:
+        """A chunk was replaced by its children."""
+        self.planned += len(children) - 1
+
+    @property
+    def done(self) -> int:
+        """Closed chunks."""
+        return self.outcomes.total()
+
+    def failed(self) -> int:
+        """Closed chunks that are neither staged nor empty."""
+        return sum(number for outcome, number in self.outcomes.items() if outcome not in GOOD)
+
+
+def exit_code(tally: Tally, stopped: str, rejected: Iterable[str] = ()) -> int:
+    """DESIGN section 7: 4 credentials or entitlement, 5 unreachable, 3 something failed, else 0."""
+    if stopped in ("credentials", "forbidden"):
+        return 4
+    if stopped:
+        return 5
+    return 3 if tally.failed() or any(rejected) else 0

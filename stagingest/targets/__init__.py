@@ -1,0 +1,169 @@
+"""What a target is, and the frozen values that travel to and from it."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Protocol
+
+from stagingest.datasets import Dataset
+from stagingest.model import Entry, Window, to_json
+from stagingest.sessions import instant
+
+# Bars are stamped inside their window; a day more on both sides costs nothing and forgives a provider's stamp.
+_MARGIN = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An entry of a staging directory, as a target takes it.
+
+    Args:
+        staging: id of the staging directory.
+        root: its absolute path.
+        dataset: what the entry's rows are.
+    """
+
+    staging: str
+    root: Path
+    dataset: Dataset
+    entry: Entry
+
+    @property
+    def file(self) -> Path | None:
+        """The staged file, None for an entry without rows."""
+        return self.root / self.entry.path if self.entry.path else None
+
+    def ledger_row(self, loaded_at: datetime) -> dict[str, Any]:
+        """The item as a row of the ledger; `loaded_at` in UTC without zone."""
+        entry, chunk, series = self.entry, self.entry.chunk, self.entry.chunk.series
+        rows = dict(entry.symbol_rows)
+        return {
+            "staging": self.staging,
+            "seq": entry.seq,
+            "sha256": entry.sha256,
+            "dataset": self.dataset.name,
+            "provider": series.endpoint.partition("/")[0],
+            "endpoint": series.endpoint,
+            "series": series.id,
+            "params": to_json(dict(series.params)),
+            "symbols": chunk.symbols,
+            "symbol_rows": [rows.get(symbol, 0) for symbol in chunk.symbols],
+            "rows": entry.rows,
+            "window_start": chunk.window.start,
+            "window_end": chunk.window.end,
+            "outcome": entry.outcome.value,
+            "reason": entry.reason,
+            "asked_at": entry.asked_at.astimezone(UTC).replace(tzinfo=None),
+            "loaded_at": loaded_at,
+        }
+
+
+class Mode(StrEnum):
+    """What a batch does to rows already there.
+
+    `append` meets none; `replace` replaces those of the same key; `newest` keeps, of each key, the row that was
+    answered last.
+    """
+
+    APPEND = "append"
+    REPLACE = "replace"
+    NEWEST = "newest"
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Entries of one dataset and schema number that are loaded in one transaction; no two of them overlap."""
+
+    dataset: Dataset
+    schema: int
+    mode: Mode
+    items: tuple[Item, ...]
+
+    @property
+    def files(self) -> tuple[Item, ...]:
+        """The items that have a file, in loading order."""
+        return tuple(item for item in self.items if item.entry.path)
+
+    @property
+    def rows(self) -> int:
+        """Rows the manifest promises."""
+        return sum(item.entry.rows for item in self.items)
+
+    def ranks(self) -> list[int]:
+        """The place of each of `files` when they are put in the order they were asked."""
+        files = self.files
+        asked = sorted(range(len(files)), key=lambda i: (files[i].entry.asked_at, files[i].entry.seq))
+        places = {at: place for place, at in enumerate(asked)}
+        return [places[at] for at in range(len(files))]
+
+    def bounds(self) -> dict[str, Any]:
+        """`low high` (symbols) and `since until` (UTC without zone) around every key the files may hold."""
+        chunks = [item.entry.chunk for item in self.files]
+        return {
+            "low": min(min(chunk.symbols) for chunk in chunks),
+            "high": max(max(chunk.symbols) for chunk in chunks),
+            "since": (instant(min(chunk.window.start for chunk in chunks)) - _MARGIN).replace(tzinfo=None),
+            "until": (instant(max(chunk.window.end for chunk in chunks)) + _MARGIN).replace(tzinfo=None),
+        }
+
+    def __str__(self) -> str:
+        first = next((item.entry.path for item in self.files), "no files")
+        return f"{len(self.items)} entries of {self.dataset.name}, {self.rows} rows, from {first}"
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a batch did to the dataset's tables together: rows inserted, and rows deleted for them."""
+
+    inserted: int
+    deleted: int
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A window in which rows of these symbols of a series (its id) were loaded before."""
+
+    series: str
+    symbols: tuple[str, ...]
+    window: Window
+
+
+class Target(Protocol):
+    """Where rows are loaded; rows and ledger commit together.
+
+    Every method may raise TargetError; after one the target has to be closed, opened and asked what it has taken.
+    """
+
+    name: str
+
+    def open(self, roots: Iterable[Path]) -> None:
+        """Open it, creating or migrating what is missing; it may read files below `roots` only.
+
+        Raises HeldError when another process has it.
+        """
+
+    def close(self) -> None:
+        """Give it back; it may be opened again."""
+
+    def taken(self, staging: str) -> frozenset[tuple[int, str]]:
+        """(seq, sha256) of every entry of that staging directory in the ledger."""
+
+    def spans(self, series: Iterable[str]) -> Iterator[Span]:
+        """The windows of these series that the ledger has rows for."""
+
+    def newest(self, staging: str) -> datetime | None:
+        """When (UTC) the newest entry of any *other* staging directory in the ledger was asked."""
+
+    def unexplained(self) -> frozenset[str]:
+        """Names of the datasets whose tables hold rows that the ledger does not explain."""
+
+    def take(self, batch: Batch) -> Receipt:
+        """Load a batch, rows and ledger, or nothing of it."""
+
+    def settle(self) -> None:
+        """Make everything taken so far durable in its final form."""
+
+    def size_bytes(self) -> int:
+        """Size on disk."""

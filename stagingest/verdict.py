@@ -1,0 +1,299 @@
+"""What an exchange with a provider means: one pure place decides (RELIABILITY section 4)."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+import orjson
+
+TEXT_CAP = 200
+MESSAGE_CAP = 4096
+LONGEST_WAIT_S = 900.0
+NO_END: Final = 2**31
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole answer.
+
+    Args:
+        status: HTTP status.
+        headers: lower-case name -> value, only those that someone reads.
+        body: inflated; of an error (status >= 400) at most its first 4 KiB.
+        date: the server's `Date` (UTC, aware).
+        elapsed_s: from asking to the last byte.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    date: datetime | None
+    elapsed_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why there is no whole answer.
+
+    Args:
+        kind: dns, connect, tls, timeout, reset (nothing came back), truncated, decode, header, redirect,
+            too_large, aborted (we hung up ourselves).
+        text: one sentence of at most 200 printable characters, no secret in it.
+    """
+
+    kind: str
+    text: str
+
+
+class Kind(StrEnum):
+    """What to do with an exchange."""
+
+    PAGE = "page"
+    RETRY = "retry"
+    LIMITED = "limited"
+    SPLIT = "split"
+    FORBIDDEN = "forbidden"
+    CREDENTIALS = "credentials"
+    STOP = "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What an exchange means.
+
+    Args:
+        kind: page: read the body. retry: ask again, up to `tries` times in all. limited: ask again whenever the
+            rate permits. split: ask for less (one symbol alone is refused). forbidden: not for this series or
+            window. credentials, stop: the endpoint cannot be asked any more.
+        reason: one sentence, the provider's message in it; '' for a page.
+        wait_s: the pause the provider asks for, 0 to 900 s; None: back off on our own.
+        cost: tokens a retry takes from the RetryBudget.
+        slow: factor on the endpoint's rate.
+        bad: symbols the message names as bad.
+        recent: the refusal is about recent data only.
+        tries: how often the request may be asked, first time included.
+        base_s, cap_s: arguments for `backoff_s`.
+        unreachable: the host could not be reached at all.
+    """
+
+    kind: Kind
+    reason: str = ""
+    wait_s: float | None = None
+    cost: int = 0
+    slow: float = 1.0
+    bad: tuple[str, ...] = ()
+    recent: bool = False
+    tries: int = 1
+    base_s: float = 0.5
+    cap_s: float = 30.0
+    unreachable: bool = False
+
+
+_PAGE = Decision(Kind.PAGE)
+_UNREACHED = Decision(Kind.RETRY, cost=5, tries=4, unreachable=True)
+_UNREADABLE = Decision(Kind.RETRY, cost=5, tries=3)
+_FAULTS = {
+    "dns": _UNREACHED,
+    "connect": _UNREACHED,
+    "reset": replace(_UNREACHED, unreachable=False),
+    "timeout": Decision(Kind.RETRY, cost=10, tries=3, slow=0.9, base_s=1.0, cap_s=60.0),
+    "truncated": _UNREADABLE,
+    "decode": _UNREADABLE,
+    "too_large": Decision(Kind.RETRY),
+    "aborted": Decision(Kind.RETRY),
+}
+_TROUBLE = Decision(Kind.RETRY, cost=5, tries=5, cap_s=60.0)
+_LIMITED = Decision(Kind.LIMITED, tries=NO_END)
+_PHRASES = {
+    401: "the key is refused",
+    402: "payment is required",
+    403: "not entitled, or the key is wrong",
+    429: "the provider limits us",
+}
+
+
+def classify(exchange: Reply | Fault, *, attempt: int, symbols: int) -> Decision:
+    """What an exchange means.
+
+    Args:
+        exchange: what came back.
+        attempt: tries of this request so far, this one included, those answered `limited` not counted.
+        symbols: how many symbols the request asked for.
+    """
+    if isinstance(exchange, Fault):
+        return _of_fault(exchange, attempt, symbols)
+    status = exchange.status
+    if status == 200:
+        return _PAGE
+    message = message_of(exchange.body)
+    reason = _sentence(status, message)
+    if status == 401:
+        return Decision(Kind.CREDENTIALS, reason)
+    if status in (402, 403):
+        return Decision(Kind.FORBIDDEN, reason, recent=status == 403 and bool(_RECENT.search(message)))
+    if status in (400, 404, 413, 414, 422):
+        return Decision(Kind.SPLIT, reason, bad=_named(message))
+    if status == 429:
+        return replace(_LIMITED, reason=reason, wait_s=_asked_wait_s(exchange))
+    if status >= 500 or status in (408, 425):
+        return _of_trouble(exchange, reason)
+    return replace(_UNREADABLE, reason=reason) if status < 300 else Decision(Kind.RETRY, reason)
+
+
+def malformed(text: str, attempt: int, symbols: int) -> Decision:
+    """What a 200 means whose body was no page, for the reason `text`: once more, then ask for less."""
+    if attempt >= 2 and symbols > 1:
+        return Decision(Kind.SPLIT, plain(text))
+    return replace(_UNREADABLE, reason=plain(text))
+
+
+def _of_fault(fault: Fault, attempt: int, symbols: int) -> Decision:
+    if fault.kind == "decode":
+        return malformed(fault.text, attempt, symbols)
+    if fault.kind == "too_large" and symbols > 1:
+        return Decision(Kind.SPLIT, plain(fault.text))
+    known = _FAULTS.get(fault.kind)
+    return replace(known, reason=plain(fault.text)) if known else Decision(Kind.STOP, plain(fault.text))
+
+
+def _of_trouble(reply: Reply, reason: str) -> Decision:
+    if reply.status != 503:
+        return replace(_TROUBLE, reason=reason)
+    wait_s = retry_after_s(reply.headers.get("retry-after", ""), reply.date)
+    if wait_s is None:
+        return replace(_TROUBLE, reason=reason, slow=0.9)
+    return replace(_LIMITED, reason=reason, wait_s=wait_s)
+
+
+def _asked_wait_s(reply: Reply) -> float | None:
+    """Retry-After speaks of this request, the reset of the quota; a reset in the past says nothing."""
+    asked = retry_after_s(reply.headers.get("retry-after", ""), reply.date)
+    if asked is None:
+        asked = rate_headers(reply.headers, reply.date).reset_in_s or None
+    return None if asked is None else min(asked, LONGEST_WAIT_S)
+
+
+_RECENT = re.compile(r"\brecent\b", re.IGNORECASE)
+_BAD = re.compile(r"invalid symbols?:\s*([^\s,;\"']+(?:\s*,\s*[^\s,;\"']+)*)", re.IGNORECASE)
+_MISSING = re.compile(r"option contract (\S+) not found", re.IGNORECASE)
+
+
+def _named(message: str) -> tuple[str, ...]:
+    found = _BAD.search(message) or _MISSING.search(message)
+    return tuple(re.split(r"\s*,\s*", found[1].rstrip("."))) if found else ()
+
+
+def message_of(body: bytes) -> str:
+    """The provider's message in an error body: its `message` or `error`, else the text itself; '' for none."""
+    try:
+        value = orjson.loads(body)
+    except ValueError:
+        return body.decode("utf-8", "replace").strip()[:MESSAGE_CAP]
+    if isinstance(value, dict):
+        for name in ("message", "error"):
+            if isinstance(value.get(name), str):
+                return str(value[name]).strip()[:MESSAGE_CAP]
+    return body.decode().strip()[:MESSAGE_CAP]
+
+
+def _sentence(status: int, message: str) -> str:
+    other = ("an unknown answer", "the request is refused", "the provider is in trouble")
+    phrase = _PHRASES.get(status) or other[min(max(status // 100 - 3, 0), 2)]
+    return plain(f"{phrase} ({status}: {message})" if message else f"{phrase} ({status})")
+
+
+def plain(text: str, cap: int = TEXT_CAP) -> str:
+    """`text` fit for a terminal and a log: control characters escaped, at most `cap` characters."""
+    escaped = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text[:cap])
+    return escaped if len(escaped) <= cap and len(text) <= cap else escaped[: cap - 1] + "…"
+
+
+# -- waiting -------------------------------------------------------------------------------------------------
+
+_NUMBER = re.compile(r"[0-9]{1,20}(?:\.[0-9]{1,20})?")
+_DURATION = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{1,9})?(?:h|ms|m|s))+")
+_DURATION_PART = re.compile(r"([0-9.]+)(h|ms|m|s)")
+_UNIT_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_EPOCH_S = 1e9
+_EPOCH_MS = 1e11
+
+
+def retry_after_s(text: str, date: datetime | None) -> float | None:
+    """The seconds a `Retry-After` asks for, 0 to 900; None when it says nothing usable.
+
+    Understands seconds, decimals, HTTP dates, durations (`1m0s`) and epoch seconds or milliseconds. Points in
+    time are measured from `date`, the server's own clock, and say nothing without it. Never raises.
+    """
+    text = text.strip()
+    if _NUMBER.fullmatch(text):
+        value = float(text)
+        wait_s = value if value <= _EPOCH_S else _until_s(value / 1000 if value > _EPOCH_MS else value, date)
+    elif _DURATION.fullmatch(text):
+        wait_s = sum(float(number) * _UNIT_S[unit] for number, unit in _DURATION_PART.findall(text))
+    else:
+        moment = http_date(text)
+        wait_s = _until_s(moment.timestamp(), date) if moment else None
+    return None if wait_s is None else min(max(wait_s, 0.0), LONGEST_WAIT_S)
+
+
+def _until_s(epoch_s: float, date: datetime | None) -> float | None:
+    return epoch_s - date.timestamp() if date else None
+
+
+@lru_cache(maxsize=32)
+def http_date(text: str) -> datetime | None:
+    """The instant (UTC, aware) an HTTP date names, or None."""
+    try:
+        moment = parsedate_to_datetime(text)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (TypeError, ValueError, IndexError, OverflowError):
+        return None
+
+
+class RateHeaders(NamedTuple):
+    """What `X-RateLimit-*` say: requests a minute, requests left, seconds until the quota changes."""
+
+    limit: int | None
+    remaining: int | None
+    reset_in_s: float | None
+
+
+def rate_headers(headers: Mapping[str, str], date: datetime | None) -> RateHeaders:
+    """The rate headers of an answer; garbage is None. The reset is measured from `date`, the server's clock."""
+    limit, remaining, reset = (_whole(headers.get(f"x-ratelimit-{name}")) for name in ("limit", "remaining", "reset"))
+    if reset is None or date is None or not _EPOCH_S < reset < _EPOCH_MS:
+        return RateHeaders(limit, remaining, None)
+    return RateHeaders(limit, remaining, max(reset - date.timestamp(), 0.0))
+
+
+def _whole(text: str | None) -> int | None:
+    return int(text) if text and len(text) <= 18 and text.isascii() and text.isdigit() else None
+
+
+def backoff_s(attempt: int, base: float, cap: float, uniform: Callable[[], float]) -> float:
+    """Full jitter: a random wait of at most `base`, then twice, four times that, never above `cap` seconds.
+
+    `attempt` counts from 1; `uniform` draws from [0, 1).
+    """
+    return uniform() * min(cap, base * 2.0 ** min(attempt - 1, 60))
+
+
+@dataclass(frozen=True, slots=True)
+class RetryBudget:
+    """What retries may still cost; answers at the first try earn it back."""
+
+    tokens: int = 500
+    most: int = 500
+
+    def after_retry(self, cost: int) -> "RetryBudget | None":
+        """The budget after a retry, or None when it cannot be afforded."""
+        return replace(self, tokens=self.tokens - cost) if cost <= self.tokens else None
+
+    def after_success(self, *, first_try: bool) -> "RetryBudget":
+        """The budget after an answered page."""
+        return replace(self, tokens=min(self.tokens + 1, self.most)) if first_try else self

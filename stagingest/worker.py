@@ -1,0 +1,87 @@
+"""What crosses the border of a worker process: its set-up, orders in, results and signs of life out.
+
+Light on purpose: the supervisor imports this module, the libraries are imported by the worker's `lanes` only.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stagingest.limiter import GateSpec
+from stagingest.model import Order, Result, Secret
+
+if TYPE_CHECKING:
+    from stagingest.lanes import Lanes
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How a budget is reached from a worker: origin, key headers, and the permit records to ask."""
+
+    origin: str
+    headers: tuple[tuple[str, Secret], ...]
+    gates: tuple[GateSpec, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a worker process needs to know once.
+
+    Args:
+        root: staging root.
+        staging_id: written into every file's footer.
+        lanes: connections kept.
+        cooks: lanes that may parse or write at the same time.
+        routes: budget -> Route.
+        gzip: whether bodies are asked compressed.
+    """
+
+    root: Path
+    staging_id: str
+    lanes: int
+    cooks: int
+    routes: Mapping[str, Route]
+    gzip: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """A sign of life of an order: pages answered, requests sent, requests refused with 429 so far."""
+
+    run: str
+    number: int
+    pages: int
+    requests: int
+    limited: int
+
+
+_lanes: "Lanes | None" = None
+
+
+def setup(note: Callable[[object], None], with_: Setup) -> None:
+    """Make this process a worker; called once before its first order."""
+    from stagingest.lanes import Lanes
+
+    global _lanes
+    _lanes = Lanes(note, with_)
+
+
+def fetch_chunk(order: Order) -> Result:
+    """Carry out an order in this process. Raises StagingError when its file cannot be written."""
+    assert _lanes is not None
+    return _lanes.fetch(order)
+
+
+def abort() -> None:
+    """Make the orders of this process end promptly, whatever they wait for; harmless when there are none."""
+    if _lanes is not None:
+        _lanes.abort()
+
+
+def close() -> None:
+    """Give back what this process's lanes hold; harmless when there are none."""
+    global _lanes
+    if _lanes is not None:
+        _lanes.close()
+    _lanes = None

@@ -1,0 +1,100 @@
+"""A staging directory, an imitation and a clock to work with in tests of the whole."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import stagingest
+from stagingest import sim
+from stagingest.api import Fetched
+from stagingest.manifest import Manifest
+from stagingest.model import Entry
+
+MONDAY = datetime(2024, 6, 3, 22, 0, tzinfo=UTC)
+"""18:00 in New York: the session is over, its extended hours are not."""
+
+
+@dataclass
+class Desk:
+    """One user's place: `now` moves both the provider's and the user's clock."""
+
+    root: Path
+    market: sim.Market
+    server: sim.Server
+    now: datetime
+    said: list[str] = field(default_factory=list)
+
+    @property
+    def environ(self) -> dict[str, str]:
+        return {
+            "APCA_API_DATA_URL": self.server.url,
+            "APCA_API_BASE_URL": self.server.url,
+            "APCA_API_KEY_ID": "key-id-of-the-test",
+            "APCA_API_SECRET_KEY": "secret-of-the-test",
+            "HOME": os.environ["HOME"],
+            "XDG_STATE_HOME": str(self.root / "state"),
+            "PATH": os.environ["PATH"],
+        }
+
+    @property
+    def staging(self) -> Path:
+        return self.root / "staging"
+
+    @property
+    def db(self) -> Path:
+        return self.root / "market.duckdb"
+
+    def fetch(self, dataset: str = "stock-bars", **asked: Any) -> Fetched:
+        settings = {"processes": 0, "max_rps": 5000, "staging": self.staging, **asked}
+        return stagingest.fetch(dataset, environ=self.environ, listener=self, clock=lambda: self.now, **settings)
+
+    def plan(self, dataset: str = "stock-bars", **asked: Any) -> Any:
+        return stagingest.plan(dataset, **{"staging": self.staging, "clock": lambda: self.now, **asked})
+
+    def load(self, db: Path | None = None) -> Any:
+        return stagingest.load(self.staging, db or self.db)
+
+    def requests(self) -> int:
+        """Requests answered since the last call."""
+        number = len(self.server.log)
+        self.server.reset()
+        return number
+
+    def entries(self) -> list[Entry]:
+        with Manifest.read(self.staging) as manifest:
+            return list(manifest.entries())
+
+    def rows(self) -> pa.Table:
+        """Every staged row, files in the order of their entries."""
+        paths = [self.staging / entry.path for entry in self.entries() if entry.path]
+        return pa.concat_tables([pq.read_table(path) for path in paths])
+
+    def progress(self, progress: object) -> None:
+        """Listener."""
+
+    def say(self, text: str) -> None:
+        """Listener."""
+        self.said.append(text)
+
+
+@contextmanager
+def desk(
+    root: Path,
+    symbols: int | Sequence[str] = 12,
+    policy: sim.Policy | None = None,
+    now: datetime = MONDAY,
+    **market: Any,
+) -> Iterator[Desk]:
+    """A desk whose imitation stands still at `now` until the test moves it."""
+    prices = sim.market_from(symbols, **market)
+    clock: list[Desk] = []
+    with sim.Server(prices, policy, clock=lambda: clock[0].now if clock else now) as server:
+        clock.append(Desk(root, prices, server, now))
+        yield clock[0]

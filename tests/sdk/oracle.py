@@ -1,0 +1,84 @@
+"""What alpaca-py itself gets from a server: `oracle.py BASE_URL < question.json > rows.json`.
+
+Runs in an environment that has alpaca-py. A question names any of
+
+    {"stock_bars": {"symbols": [...], "timeframe": [1, "Day"], "start": ..., "end": ...,
+                    "adjustment": "raw", "feed": "sip"},
+     "option_bars": {"symbols": [...], "timeframe": [1, "Hour"], "start": ..., "end": ...},
+     "option_contracts": {"underlying_symbols": [...], "expiration_date_gte": ..., "expiration_date_lte": ...}}
+
+with RFC 3339 instants and dates; the answer holds, under the same names, bars by symbol and contracts as they came.
+"""
+
+import json
+import sys
+from datetime import datetime
+
+from alpaca.data.enums import Adjustment, DataFeed
+from alpaca.data.historical import StockHistoricalDataClient
+from alpaca.data.historical.option import OptionHistoricalDataClient
+from alpaca.data.requests import OptionBarsRequest, StockBarsRequest
+from alpaca.data.timeframe import TimeFrame, TimeFrameUnit
+from alpaca.trading.client import TradingClient
+from alpaca.trading.enums import AssetStatus
+from alpaca.trading.requests import GetOptionContractsRequest
+
+KEYS = ("KEY", "SECRET")
+MOST_OPTIONS = 100
+
+
+def timeframe(parts):
+    amount, unit = parts
+    return TimeFrame(amount, TimeFrameUnit(unit))
+
+
+def window(question):
+    return {name: datetime.fromisoformat(question[name]) for name in ("start", "end")}
+
+
+def stock_bars(url, question):
+    client = StockHistoricalDataClient(*KEYS, url_override=url, raw_data=True)
+    return client.get_stock_bars(
+        StockBarsRequest(
+            symbol_or_symbols=question["symbols"],
+            timeframe=timeframe(question["timeframe"]),
+            feed=DataFeed(question.get("feed", "sip")),
+            adjustment=Adjustment(question.get("adjustment", "raw")),
+            **window(question),
+        )
+    )
+
+
+def option_bars(url, question):
+    client = OptionHistoricalDataClient(*KEYS, url_override=url, raw_data=True)
+    symbols, found = question["symbols"], {}
+    for at in range(0, len(symbols), MOST_OPTIONS):
+        request = OptionBarsRequest(
+            symbol_or_symbols=symbols[at : at + MOST_OPTIONS],
+            timeframe=timeframe(question["timeframe"]),
+            **window(question),
+        )
+        found |= client.get_option_bars(request)
+    return found
+
+
+def option_contracts(url, question):
+    client = TradingClient(*KEYS, paper=True, url_override=url, raw_data=True)
+    found = []
+    for status in AssetStatus.ACTIVE, AssetStatus.INACTIVE:
+        token = None
+        while True:
+            request = GetOptionContractsRequest(**question, status=status, limit=10_000, page_token=token)
+            page = client.get_option_contracts(request)
+            found += page["option_contracts"]
+            token = page.get("next_page_token")
+            if not token:
+                break
+    return found
+
+
+ENDPOINTS = {"stock_bars": stock_bars, "option_bars": option_bars, "option_contracts": option_contracts}
+
+if __name__ == "__main__":
+    question = json.load(sys.stdin)
+    json.dump({name: ENDPOINTS[name](sys.argv[1], part) for name, part in question.items()}, sys.stdout)

@@ -1,0 +1,116 @@
+"""Rows as tuples that compare: from the provider's JSON and from staged Parquet files, and the way to ask alpaca-py.
+
+A bar is (symbol, ts in microseconds since 1970 UTC, open, high, low, close, volume, trade_count, vwap). A contract is
+(contract_symbol, underlying, root_symbol, expiry, option_type, strike, multiplier, size, style, status, open_interest,
+open_interest_date, close_price, close_price_date).
+"""
+
+import json
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+ORACLE = Path(__file__).parent / "sdk" / "oracle.py"
+_BAR = ("open", "high", "low", "close", "volume", "trade_count", "vwap")
+_CONTRACT = (
+    "contract_symbol",
+    "underlying",
+    "root_symbol",
+    "expiry",
+    "option_type",
+    "strike",
+    "multiplier",
+    "size",
+    "style",
+    "status",
+    "open_interest",
+    "open_interest_date",
+    "close_price",
+    "close_price_date",
+)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def ask_oracle(python: Path, url: str, question: Mapping[str, Any]) -> dict[str, Any]:
+    """What alpaca-py, run by `python`, gets from the server at `url`."""
+    run = subprocess.run(
+        [str(python), str(ORACLE), url],
+        input=json.dumps(question),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    answer: dict[str, Any] = json.loads(run.stdout)
+    return answer
+
+
+def bar_rows(by_symbol: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[tuple[Any, ...]]:
+    """Sorted rows of `{"AAA": [{"t": ..., "o": ...}, ...]}`."""
+    return sorted(
+        (
+            symbol,
+            _micros(datetime.fromisoformat(bar["t"])),
+            *(bar.get(key) for key in ("o", "h", "l", "c", "v", "n", "vw")),
+        )
+        for symbol, bars in by_symbol.items()
+        for bar in bars
+    )
+
+
+def contract_rows(contracts: Iterable[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
+    """Sorted rows of contracts as the trading host writes them."""
+    return sorted(map(_contract, contracts))
+
+
+def staged_bar_rows(paths: Iterable[Path]) -> list[tuple[Any, ...]]:
+    """Sorted rows of staged files of `stock-bars` or of `option-bars`."""
+    return sorted(
+        (
+            row.get("symbol") or row["contract_symbol"],
+            _micros(row["ts"].replace(tzinfo=UTC)),
+            *(row[name] for name in _BAR),
+        )
+        for row in _staged(paths)
+    )
+
+
+def staged_contract_rows(paths: Iterable[Path]) -> list[tuple[Any, ...]]:
+    """Sorted rows of staged files of `option-contracts`."""
+    return sorted(tuple(row[name] for name in _CONTRACT) for row in _staged(paths))
+
+
+def _staged(paths: Iterable[Path]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pa.concat_tables([pq.read_table(path) for path in paths]).to_pylist()
+    return rows
+
+
+def _micros(moment: datetime) -> int:
+    since = moment - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+
+
+def _contract(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return (
+        row["symbol"],
+        row["underlying_symbol"],
+        row["root_symbol"],
+        date.fromisoformat(row["expiration_date"]),
+        row["type"],
+        Decimal(row["strike_price"]),
+        float(row["multiplier"]),
+        float(row["size"]),
+        row["style"],
+        row["status"],
+        None if row["open_interest"] is None else int(row["open_interest"]),
+        row["open_interest_date"] and date.fromisoformat(row["open_interest_date"]),
+        None if row["close_price"] is None else float(row["close_price"]),
+        row["close_price_date"] and date.fromisoformat(row["close_price_date"]),
+    )

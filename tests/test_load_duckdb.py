@@ -1,0 +1,602 @@
+"""Loading into a real DuckDB: exactly once, in order, whole or not at all."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from datetime import timedelta
+from pathlib import Path
+
+import duckdb
+import pytest
+from loadlab import ACTIVE, BARS, INACTIVE, NOON, OPTIONS, Staging, all_rows, ask, bar, contract, day, window
+
+from stagingest.datasets import DATASETS, dataset
+from stagingest.errors import HeldError, StagingError, TargetError
+from stagingest.loading import Loaded, LoadSummary, Staged, load
+from stagingest.loads import read_loads
+from stagingest.manifest import Ack, Manifest
+from stagingest.model import Chunk, Order, Outcome, Part, Result
+from stagingest.targets.duckdb import DuckDB, contracts
+
+STOCKS = dataset("stock-bars")
+CLOSES = "SELECT symbol, session_date, close FROM stock_bars ORDER BY ALL"
+
+
+@pytest.fixture
+def staging(tmp_path: Path) -> Staging:
+    return Staging(tmp_path / "staging")
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Path:
+    return tmp_path / "market.duckdb"
+
+
+def run(path: Path, *staging: Staging, batch_rows: int = 1_500_000) -> LoadSummary:
+    return load(staging, DuckDB(path, threads=1), batch_rows=batch_rows)
+
+
+def closes(path: Path) -> list[tuple[str, int, float]]:
+    return [(symbol, (session - day(0)).days, close) for symbol, session, close in ask(path, CLOSES)]
+
+
+def test_staged_rows_arrive_with_their_types(staging: Staging, db: Path) -> None:
+    staging.bars("AAPL MSFT", 0, 3)
+    summary = run(db, staging)
+    assert (summary.entries, summary.files, summary.rows, summary.batches) == (1, 1, 6, 1)
+    assert summary.bytes_before == 0 < summary.bytes_after
+    types = ask(db, "SELECT column_name, data_type FROM information_schema.columns WHERE table_name = 'stock_bars'")
+    assert dict(types)["ts"] == "TIMESTAMP"
+    assert dict(types)["symbol"] == "VARCHAR"
+    (first, *_) = ask(db, "SELECT * FROM stock_bars ORDER BY symbol, ts")
+    expected = {**bar("AAPL", 0, 1.0), "updated_at": (NOON + timedelta(minutes=1)).replace(tzinfo=None)}
+    assert first == tuple(expected[column.name] for column in STOCKS.columns)
+
+
+def test_loading_twice_changes_nothing(staging: Staging, db: Path) -> None:
+    staging.bars("AAPL MSFT", 0, 3)
+    staging.enter(Chunk(BARS, ("NONE",), window(0, 3)), Outcome.EMPTY)
+    run(db, staging)
+    before, content = all_rows(db, STOCKS), db.read_bytes()
+    again = run(db, staging)
+    assert (again.entries, again.rows, again.batches) == (0, 0, 0)
+    assert all_rows(db, STOCKS) == before
+    assert db.read_bytes() == content
+    assert staging.remembered == {str(db): {1, 2}}
+
+
+def test_every_final_outcome_has_a_ledger_row(staging: Staging, db: Path) -> None:
+    chunk = Chunk(BARS, ("A",), window(0, 3))
+    for outcome in Outcome:
+        if outcome is not Outcome.STAGED:
+            staging.enter(chunk, outcome, reason=f"was {outcome}")
+    summary = run(db, staging)
+    found = {outcome for (outcome,) in ask(db, "SELECT outcome FROM ledger")}
+    assert found == set(Outcome) - {Outcome.STAGED, Outcome.SPLIT, Outcome.DEFERRED, Outcome.PRUNED}
+    assert (summary.entries, summary.files, summary.rows) == (len(found), 0, 0)
+
+
+def test_a_fetch_may_add_entries_between_two_loads(staging: Staging, db: Path) -> None:
+    staging.bars("A", 0, 3)
+    run(db, staging)
+    staging.bars("A", 3, 5)
+    summary = run(db, staging)
+    assert (summary.rows, summary.replaced) == (2, 0)
+    assert closes(db) == [("A", number, 2.0) for number in range(5)]
+
+
+@pytest.mark.parametrize("batch_rows", [1, 1_500_000])
+def test_overlapping_entries_load_in_their_order(staging: Staging, db: Path, batch_rows: int) -> None:
+    staging.bars("A B", 0, 3, price=1)
+    staging.bars("B C", 2, 4, price=5)
+    staging.bars("C", 3, 5, price=8)
+    run(db, staging, batch_rows=batch_rows)
+    assert closes(db) == [
+        ("A", 0, 2.0), ("A", 1, 2.0), ("A", 2, 2.0), ("B", 0, 2.0), ("B", 1, 2.0), ("B", 2, 6.0), ("B", 3, 6.0),
+        ("C", 2, 6.0), ("C", 3, 9.0), ("C", 4, 9.0),
+    ]  # fmt: skip
+
+
+def test_overlapping_entries_load_in_their_order_across_runs(staging: Staging, db: Path, tmp_path: Path) -> None:
+    for price, (start, end) in enumerate([(0, 4), (2, 6), (1, 3), (5, 8)]):
+        staging.bars("A B", start, end, price=price)
+        run(db, staging)
+    run(tmp_path / "at-once.duckdb", staging)
+    assert all_rows(db, STOCKS) == all_rows(tmp_path / "at-once.duckdb", STOCKS)
+
+
+def test_a_row_the_vendor_failed_to_repeat_is_kept(staging: Staging, db: Path) -> None:
+    staging.bars("A", 0, 3, price=1)
+    staging.stage(Chunk(BARS, ("A",), window(0, 3)), [bar("A", 1, 7.0)])
+    assert run(db, staging).replaced == 1
+    assert closes(db) == [("A", 0, 2.0), ("A", 1, 8.0), ("A", 2, 2.0)]
+
+
+def test_rows_of_another_series_are_left_alone(staging: Staging, db: Path) -> None:
+    staging.bars("A", 0, 2, price=1)
+    iex = [{**bar("A", number, 5.0), "feed": "iex"} for number in range(2)]
+    staging.stage(Chunk(BARS.of("alpaca/stock-bars", {"feed": "iex"}), ("A",), window(0, 2)), iex)
+    staging.bars("A", 0, 2, price=2)
+    run(db, staging)
+    assert ask(db, "SELECT feed, close, count(*) FROM stock_bars GROUP BY ALL ORDER BY ALL") == [
+        ("iex", 6.0, 2),
+        ("sip", 3.0, 2),
+    ]
+
+
+def test_a_late_entry_never_overwrites_a_newer_one(staging: Staging, db: Path) -> None:
+    old = staging.bars("A", 0, 3, price=1)
+    staging.bars("A", 1, 4, price=5)
+    content = staging.file(old).read_bytes()
+    staging.file(old).unlink()
+    run(db, staging)
+    staging.file(old).write_bytes(content)
+    assert run(db, staging).rows == 3
+    assert closes(db) == [("A", 0, 2.0), ("A", 1, 6.0), ("A", 2, 6.0), ("A", 3, 6.0)]
+
+
+def test_between_staging_directories_the_later_answer_wins(tmp_path: Path, db: Path) -> None:
+    one, two = Staging(tmp_path / "one", "one"), Staging(tmp_path / "two", "two")
+    two.bars("A", 0, 2, price=1, asked_at=NOON)
+    one.bars("A", 1, 3, price=5, asked_at=NOON + timedelta(hours=1))
+    expected = [("A", 0, 2.0), ("A", 1, 6.0), ("A", 2, 6.0)]
+    run(db, one, two)
+    assert closes(db) == expected
+    run(tmp_path / "by-turns.duckdb", one)
+    run(tmp_path / "by-turns.duckdb", two)
+    assert closes(tmp_path / "by-turns.duckdb") == expected
+
+
+def test_rows_the_ledger_does_not_explain_are_replaced(staging: Staging, db: Path) -> None:
+    staging.bars("A", 0, 1)
+    run(db, staging)
+    with duckdb.connect(str(db)) as other:
+        other.execute("INSERT INTO stock_bars SELECT * REPLACE ('B' AS symbol) FROM stock_bars").fetchall()
+    staging.bars("B", 0, 2, price=4)
+    run(db, staging)
+    assert closes(db) == [("A", 0, 2.0), ("B", 0, 5.0), ("B", 1, 5.0)]
+
+
+def test_reloading_into_an_empty_database_gives_equal_tables(staging: Staging, db: Path, tmp_path: Path) -> None:
+    staging.bars("A B", 0, 4, price=1)
+    run(db, staging)
+    staging.bars("B", 2, 6, price=2)
+    staging.stage(Chunk(ACTIVE, ("AAPL",), window(1, 2)), [contract("AAPL240621C00150500", 1)])
+    run(db, staging)
+    staging.stage(Chunk(ACTIVE, ("AAPL",), window(2, 3)), [contract("AAPL240621C00150500", 2, size=10.0)])
+    run(db, staging)
+    run(tmp_path / "again.duckdb", staging)
+    for data in DATASETS.values():
+        assert all_rows(tmp_path / "again.duckdb", data) == all_rows(db, data)
+
+
+def test_columns_in_another_order_still_load_by_name(staging: Staging, db: Path) -> None:
+    staging.bars("A", 0, 2)
+    staging.bars("B", 0, 2, columns=sorted((column.name for column in STOCKS.columns), reverse=True))
+    run(db, staging)
+    assert ask(db, "SELECT DISTINCT symbol, open, high, low, close, volume FROM stock_bars ORDER BY 1") == [
+        ("A", 1.0, 3.0, 0.0, 2.0, 100),
+        ("B", 1.0, 3.0, 0.0, 2.0, 100),
+    ]
+
+
+def _flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 1
+    path.write_bytes(content)
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [(_flip, "does not have the SHA-256"), (_cut, "bytes where the manifest says"), (Path.unlink, "cannot be read")],
+)
+def test_a_flipped_byte_is_named_and_the_rest_loads(staging: Staging, db: Path, harm, words: str) -> None:
+    staging.bars("A", 0, 2)
+    bad = staging.bars("B", 0, 2)
+    staging.bars("C", 0, 2)
+    harm(staging.file(bad))
+    summary = run(db, staging)
+    assert [skipped.path for skipped in summary.skipped] == [bad.path]
+    assert words in summary.skipped[0].reason
+    assert words in staging.complaints[bad.seq]
+    assert list(staging.complaints) == [bad.seq]
+    assert {symbol for symbol, _, _ in closes(db)} == {"A", "C"}
+    assert ask(db, "SELECT seq FROM ledger ORDER BY seq") == [(1,), (3,)]
+
+
+def test_an_entry_that_lost_its_file_after_it_was_taken_stays_taken(staging: Staging, db: Path) -> None:
+    entry = staging.bars("A", 0, 2)
+    run(db, staging)
+    staging.listed.clear()
+    staging.enter(entry.chunk, Outcome.LOST)
+    assert run(db, staging).entries == 0
+    assert ask(db, "SELECT outcome FROM ledger") == [("staged",)]
+
+
+def test_a_count_that_differs_from_the_manifest_rolls_back_and_names_the_batch(staging: Staging, db: Path) -> None:
+    entry = staging.bars("A", 0, 2)
+    staging.listed[0] = type(entry)(**{name: getattr(entry, name) for name in entry.__slots__} | {"rows": 3})
+    with pytest.raises(TargetError, match=rf"{entry.path}.* hold 2 rows where the manifest says 3"):
+        run(db, staging)
+    assert ask(db, "SELECT (SELECT count(*) FROM stock_bars), (SELECT count(*) FROM ledger)") == [(0, 0)]
+
+
+def test_files_of_a_newer_schema_are_refused_by_name(staging: Staging, db: Path) -> None:
+    entry = staging.bars("A", 0, 2)
+    staging.listed[0] = type(entry)(**{name: getattr(entry, name) for name in entry.__slots__} | {"schema": 2})
+    with pytest.raises(TargetError, match=r"stock-bars have schema 2"):
+        run(db, staging)
+
+
+def test_the_newest_listing_of_a_contract_wins(staging: Staging, db: Path) -> None:
+    name = "AAPL240621C00150500"
+    staging.stage(Chunk(ACTIVE, ("AAPL",), window(1, 2)), [contract(name, 1)])
+    staging.stage(Chunk(INACTIVE, ("AAPL",), window(1, 2)), [contract(name, 1, status="inactive")])
+    staging.stage(Chunk(ACTIVE, ("AAPL",), window(2, 3)), [contract(name, 2, open_interest=9)])
+    run(db, staging)
+    assert ask(db, "SELECT contract_symbol, status, strike, deliverables FROM option_contracts") == [
+        (name, "active", contract(name, 1)["strike"], '[{"symbol":"AAPL"}]')
+    ]
+    snapshots = "SELECT as_of_date, open_interest, raw_json, updated_at FROM option_contract_snapshots ORDER BY 1"
+    assert [row[:3] for row in ask(db, snapshots)] == [(day(1), 7, '{"id":1}'), (day(2), 9, '{"id":1}')]
+    assert ask(db, snapshots)[0][3] == (NOON + timedelta(minutes=2)).replace(tzinfo=None)
+
+
+def test_an_older_listing_does_not_replace_a_newer_one(staging: Staging, db: Path) -> None:
+    name = "AAPL240621C00150500"
+    staging.stage(Chunk(ACTIVE, ("AAPL",), window(2, 3)), [contract(name, 2, size=10.0)], asked_at=NOON)
+    run(db, staging)
+    staging.stage(Chunk(INACTIVE, ("AAPL",), window(1, 2)), [contract(name, 1)], asked_at=NOON - timedelta(days=1))
+    run(db, staging)
+    assert ask(db, "SELECT size FROM option_contracts") == [(10.0,)]
+    assert len(ask(db, "SELECT * FROM option_contract_snapshots")) == 2
+
+
+KILLED = """
+    import os, signal, sys
+    sys.path.insert(0, {tests!r})
+    from pathlib import Path
+    from loadlab import Staging
+    from stagingest.loading import load
+    from stagingest.targets.duckdb import DuckDB
+
+    staging = Staging(Path({root!r}))
+    for number in range(6):
+        staging.bars(f"S{{number}}", 0, 4, price=number)
+    calls = 0
+
+    class Killed(DuckDB):
+        def {method}(self, *args):
+            global calls
+            calls += 1
+            if calls == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().{method}(*args)
+
+    load([staging], Killed(Path({db!r}), threads=1), batch_rows=4)
+"""
+
+
+@pytest.mark.parametrize("method", ["take", "_fill", "_enter"])
+def test_a_killed_loader_leaves_whole_batches(staging: Staging, db: Path, method: str) -> None:
+    script = KILLED.format(tests=str(Path(__file__).parent), root=str(staging.root), db=str(db), method=method)
+    child = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False)
+    assert child.returncode == -signal.SIGKILL
+    for number in range(6):
+        staging.bars(f"S{number}", 0, 4, price=number)
+    assert [row[:2] for row in closes(db)] == [(f"S{number}", at) for number in range(2) for at in range(4)]
+    assert ask(db, "SELECT seq FROM ledger ORDER BY seq") == [(1,), (2,)]
+    assert run(db, staging, batch_rows=4).entries == 4
+    assert len(closes(db)) == 24
+
+
+def test_a_loader_killed_while_it_creates_the_database_leaves_none(staging: Staging, db: Path) -> None:
+    script = KILLED.format(tests=str(Path(__file__).parent), root=str(staging.root), db=str(db), method="_all")
+    child = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False)
+    assert child.returncode == -signal.SIGKILL
+    assert not db.exists()
+    for number in range(6):
+        staging.bars(f"S{number}", 0, 4, price=number)
+    assert run(db, staging).rows == 24
+    assert [path.name for path in db.parent.iterdir() if path.name.startswith(db.name)] == [db.name]
+
+
+class Failing(DuckDB):
+    """Fails once, before or after the batch is committed."""
+
+    def __init__(self, path: Path, when: str) -> None:
+        super().__init__(path, threads=1)
+        self.when = when
+
+    def take(self, batch):
+        when, self.when = self.when, ""
+        if when == "before":
+            raise TargetError("The disk hiccuped.")
+        receipt = super().take(batch)
+        if when == "after":
+            raise TargetError("The disk hiccuped.")
+        return receipt
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_after_an_error_the_ledger_decides_what_is_loaded(staging: Staging, db: Path, when: str) -> None:
+    staging.bars("A", 0, 3)
+    staging.bars("B", 0, 3)
+    assert load([staging], Failing(db, when), batch_rows=3).rows == 6
+    assert len(closes(db)) == 6
+
+
+def test_a_batch_that_fails_twice_is_named_and_what_came_before_stays(staging: Staging, db: Path) -> None:
+    staging.bars("A", 0, 3)
+    staging.stage(Chunk(BARS, ("B",), window(0, 1)), [{**bar("B", 0, 1.0), "interval": None}])
+    bad = staging.listed[-1]
+    with pytest.raises(TargetError, match=rf"1 entries of stock-bars.*{bad.path}.*interval"):
+        run(db, staging, batch_rows=3)
+    assert len(closes(db)) == 3
+    assert staging.remembered == {str(db): {1}}
+
+
+HOLDER = "import duckdb, sys; db = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read(); db.close()"
+
+
+@pytest.fixture
+def holder(staging: Staging, db: Path):
+    staging.bars("A", 0, 3)
+    run(db, staging)
+    child = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(db)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout.readline() == "held\n"
+    yield child
+    child.communicate("")
+    assert child.returncode == 0
+
+
+def test_a_held_database_names_its_holder(holder: subprocess.Popen[str], staging: Staging, db: Path) -> None:
+    with pytest.raises(HeldError, match=f"market.duckdb is open in process {holder.pid}") as held:
+        run(db, staging)
+    assert held.value.exit_code == 75
+
+
+def test_a_held_database_is_waited_for(holder: subprocess.Popen[str], staging: Staging, db: Path) -> None:
+    waited = []
+
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        if len(waited) == 2:
+            holder.communicate("")
+
+    staging.bars("A", 3, 5)
+    assert load([staging], DuckDB(db, lock_timeout_s=60, sleep=sleep)).rows == 2
+    assert len(waited) == 2
+
+
+def test_waiting_for_a_held_database_ends(holder: subprocess.Popen[str], staging: Staging, db: Path) -> None:
+    waited: list[float] = []
+    with pytest.raises(HeldError):
+        load([staging], DuckDB(db, lock_timeout_s=1, sleep=waited.append))
+    assert sum(waited) == pytest.approx(1)
+
+
+def test_the_database_is_free_while_nothing_loads(staging: Staging, db: Path) -> None:
+    seen: list[Loaded] = []
+    staging.bars("A", 0, 3)
+    load([staging], DuckDB(db), listener=seen.append)
+    assert seen == [Loaded(1, 1, 1, 3, 3)]
+    with duckdb.connect(str(db)) as mine:
+        assert mine.execute("SELECT count(*) FROM stock_bars").fetchone() == (3,)
+
+
+def test_a_database_with_foreign_tables_of_our_names_is_refused(staging: Staging, db: Path) -> None:
+    with duckdb.connect(str(db)) as foreign:
+        foreign.execute("CREATE TABLE option_bars (x INTEGER)").fetchall()
+    with pytest.raises(TargetError, match=r"has a table option_bars that stagingest did not make"):
+        run(db, staging)
+
+
+def test_a_database_with_other_tables_is_used_beside_them(staging: Staging, db: Path) -> None:
+    with duckdb.connect(str(db)) as foreign:
+        foreign.execute("CREATE TABLE notes AS SELECT 1 AS x").fetchall()
+    staging.bars("A", 0, 3)
+    assert run(db, staging).rows == 3
+    assert ask(db, "SELECT * FROM notes") == [(1,)]
+
+
+def test_extra_columns_of_the_user_survive(staging: Staging, db: Path) -> None:
+    staging.bars("A", 0, 2)
+    run(db, staging)
+    with duckdb.connect(str(db)) as mine:
+        mine.execute("ALTER TABLE stock_bars ADD COLUMN note VARCHAR DEFAULT 'seen'").fetchall()
+    staging.bars("A", 1, 3)
+    run(db, staging)
+    assert ask(db, "SELECT note FROM stock_bars ORDER BY ts")[0] == ("seen",)
+    assert len(closes(db)) == 3
+
+
+def test_a_newer_database_is_refused(staging: Staging, db: Path) -> None:
+    run(db, staging)
+    with duckdb.connect(str(db)) as newer:
+        newer.execute("INSERT INTO schema_migrations VALUES (99, now()::TIMESTAMP)").fetchall()
+    with pytest.raises(TargetError, match=r"version 99, this one knows 1"):
+        run(db, staging)
+
+
+def test_a_file_that_is_no_database_is_refused(staging: Staging, db: Path) -> None:
+    db.write_text("symbol,open\n" * 1000)
+    with pytest.raises(TargetError, match=r"market.duckdb is not a DuckDB database"):
+        run(db, staging)
+
+
+def test_a_database_in_a_missing_directory_is_refused(staging: Staging, tmp_path: Path) -> None:
+    with pytest.raises(TargetError, match="There is no directory"):
+        run(tmp_path / "nowhere" / "market.duckdb", staging)
+
+
+@pytest.mark.parametrize("name", ["a[1]", "a*", "a?"])
+def test_a_staging_directory_that_reads_as_a_pattern_is_refused(tmp_path: Path, db: Path, name: str) -> None:
+    with pytest.raises(StagingError, match="holds one of"):
+        run(db, Staging(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["it's", "feed=iex", "a, b", "tab\there"])
+def test_staging_directories_of_odd_names_load(tmp_path: Path, db: Path, name: str) -> None:
+    staging = Staging(tmp_path / name)
+    staging.bars("A", 0, 3)
+    staging.bars("A", 0, 3, price=3)
+    staging.stage(Chunk(ACTIVE, ("AAPL",), window(1, 2)), [contract("AAPL240621C00150500", 1)])
+    run(db, staging)
+    assert ask(db, "SELECT DISTINCT feed, close FROM stock_bars") == [("sip", 4.0)]
+    assert len(ask(db, "SELECT * FROM option_contracts")) == 1
+
+
+def test_the_connection_reads_nothing_but_staging_and_stays_locked(staging: Staging, db: Path, tmp_path: Path) -> None:
+    secret = tmp_path.parent / f"{tmp_path.name}.csv"
+    secret.write_text("x\n1\n")
+    target = DuckDB(db)
+    target.open([staging.root])
+    try:
+        for text in (
+            f"SELECT * FROM read_csv('{secret}')",
+            f"COPY ledger TO '{secret}'",
+            "SET enable_external_access = true",
+            "INSTALL httpfs",
+        ):
+            with pytest.raises(TargetError, match=r"disabled|locked"):
+                target._all(text)
+    finally:
+        target.close()
+        secret.unlink()
+
+
+def test_a_database_can_be_opened_by_the_oldest_version_promised(staging: Staging, db: Path) -> None:
+    run(db, staging)
+    with duckdb.connect(str(db)) as mine:
+        tags = mine.execute("SELECT tags FROM duckdb_databases() WHERE database_name = 'market'").fetchone()
+    assert tags == ({"storage_version": "v1.5.0+"},)
+
+
+def test_a_loader_prints_nothing_when_it_ends(staging: Staging, db: Path) -> None:
+    script = f"""
+        import sys
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        from pathlib import Path
+        from loadlab import Staging
+        from stagingest.loading import load
+        from stagingest.targets.duckdb import DuckDB
+        staging = Staging(Path({str(staging.root)!r}))
+        staging.bars("A", 0, 3)
+        load([staging], DuckDB(Path({str(db)!r})))
+    """
+    child = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True, env=os.environ
+    )
+    assert (child.stdout, child.stderr) == ("", "")
+
+
+META = (
+    "SELECT contract_symbol, status, rows, start_ts, end_ts, last_error, error_count FROM option_bars_meta ORDER BY 1"
+)
+
+
+def test_coverage_says_what_became_of_every_symbol(staging: Staging, db: Path) -> None:
+    def enter(symbols: str, start: int, end: int, outcome: Outcome, reason: str = "") -> None:
+        staging.enter(Chunk(OPTIONS, tuple(symbols.split()), window(start, end)), outcome, reason=reason)
+
+    def stage(symbol: str, start: int, end: int) -> None:
+        rows = [{**bar("", number, 1.0), "contract_symbol": symbol} for number in range(start, end)]
+        for row in rows:
+            for name in ("symbol", "feed", "adjustment", "currency", "asof"):
+                del row[name]
+        staging.stage(Chunk(OPTIONS, (symbol, "QUIET"), window(start, end)), rows)
+
+    enter("FIXED MIXED", 0, 10, Outcome.FAILED, "timed out")
+    stage("FIXED", 0, 4)
+    stage("FIXED", 4, 10)
+    stage("MIXED", 0, 4)
+    enter("DENIED", 0, 10, Outcome.FORBIDDEN, "not entitled")
+    enter("UNKNOWN", 0, 10, Outcome.REFUSED, "no such symbol")
+    stage("AGAIN", 0, 4)
+    stage("AGAIN", 0, 4)
+    run(db, staging)
+    start, four, ten = (f"{day(number)} 00:00:00" for number in (0, 4, 10))
+    found = [(*row[:3], *(str(at) if at else None for at in row[3:5]), *row[5:]) for row in ask(db, META)]
+    assert found == [
+        ("AGAIN", "ok", 4, start, four, None, 0),
+        ("DENIED", "forbidden", 0, None, None, "not entitled", 1),
+        ("FIXED", "ok", 10, start, ten, "timed out", 1),
+        ("MIXED", "partial", 4, start, four, "timed out", 1),
+        ("QUIET", "empty", 0, None, None, None, 0),
+        ("UNKNOWN", "not_found", 0, None, None, "no such symbol", 1),
+    ]
+
+
+def test_candles_daily_prefers_one_row_per_symbol_and_session(staging: Staging, db: Path) -> None:
+    rows = [bar("A", 0, 1.0), {**bar("A", 0, 2.0), "feed": "iex"}, {**bar("A", 0, 3.0), "adjustment": "split"}]
+    staging.stage(Chunk(BARS, ("A",), window(0, 1)), rows)
+    staging.stage(Chunk(BARS, ("B",), window(0, 1)), [{**bar("B", 0, 2.0), "feed": "iex"}])
+    staging.stage(Chunk(BARS, ("C",), window(0, 1)), [{**bar("C", 0, 2.0), "interval": "1min"}])
+    run(db, staging)
+    assert ask(db, "SELECT symbol, feed, adjustment, open FROM candles_daily ORDER BY 1") == [
+        ("A", "sip", "raw", 1.0),
+        ("B", "iex", "raw", 2.0),
+    ]
+
+
+def test_contracts_of_underlyings_are_read_from_a_database(staging: Staging, db: Path) -> None:
+    rows = [contract("AAPL240621C00150500", 1), contract("AAPL240621C00140000", 1)]
+    staging.stage(Chunk(ACTIVE, ("AAPL",), window(1, 2)), rows)
+    run(db, staging)
+    expiry = rows[0]["expiry"]
+    assert contracts(db, ["AAPL", "MSFT"]) == [
+        ("AAPL", expiry, "AAPL240621C00140000"),
+        ("AAPL", expiry, "AAPL240621C00150500"),
+    ]
+    assert contracts(db, ["MSFT"]) == []
+
+
+def test_a_database_without_our_tables_knows_no_contracts(db: Path) -> None:
+    with duckdb.connect(str(db)) as foreign:
+        foreign.execute("CREATE TABLE notes AS SELECT 1 AS x").fetchall()
+    assert contracts(db, ["AAPL"]) == []
+
+
+def test_contracts_of_a_held_database_name_its_holder(holder: subprocess.Popen[str], db: Path) -> None:
+    with pytest.raises(HeldError, match=f"process {holder.pid}"):
+        contracts(db, ["AAPL"])
+
+
+def test_a_database_open_in_a_notebook_is_said_to_be(staging: Staging, db: Path) -> None:
+    run(db, staging)
+    with duckdb.connect(str(db)), pytest.raises(HeldError, match="open in this process"):
+        run(db, staging)
+
+
+def test_a_real_manifest_is_loaded_and_told_what_was_taken(tmp_path: Path, db: Path) -> None:
+    made = Staging(tmp_path / "staging")
+    good, bad = made.bars("A B", 0, 3), made.bars("C", 0, 3)
+    made.file(bad).unlink()
+    acks = []
+    for entry in (good, bad):
+        part = Part("part", entry.bytes, entry.sha256, entry.rows)
+        result = Result(Outcome.STAGED, asked_at=NOON, part=part, symbol_rows=entry.symbol_rows)
+        acks.append(Ack(Order("run", entry.seq, entry.chunk), result, True, NOON, 1, entry.path))
+    with Manifest.write(made.root) as manifest:
+        manifest.plan([good.chunk, bad.chunk], "run")
+        manifest.record(acks)
+    with Staged(made.root) as source:
+        summary = load([source], DuckDB(db))
+    assert (summary.entries, summary.rows, [skipped.path for skipped in summary.skipped]) == (1, 6, [bad.path])
+    complaints, taken = read_loads(made.root)
+    assert list(complaints) == [2]
+    assert taken == {str(db): 1}
+
+
+def test_a_directory_that_is_no_staging_directory_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StagingError, match="is no staging directory"):
+        Staged(tmp_path)

@@ -1,0 +1,96 @@
+"""alpaca-py, the provider's own client, gets from the imitation exactly what its market holds."""
+
+from datetime import date
+
+import orjson
+import pytest
+from sdkrows import ask_oracle, bar_rows, contract_rows, staged_bar_rows
+from simlab import MARKET, NOON, fixed
+
+from stagingest.sim import Policy, Server, Timeframe
+from stagingest.sim.bars import Spec
+from stagingest.sim.moments import Moment, stamp
+
+MOMENT = Moment.at(NOON)
+WINDOW = {"start": "2026-10-01T04:00:00+00:00", "end": "2026-11-20T23:59:59+00:00"}
+BOUNDS = (stamp(date(2026, 10, 1)), stamp(date(2026, 11, 21)) - 1)
+EXPIRIES = (date(2026, 9, 1), date(2026, 12, 31))
+STOCKS = ["AAA", "BBB", "BRK.B", "NOPE"]
+
+
+def rows_of(run):
+    i, j = run.span(*BOUNDS)
+    return orjson.loads(b"[" + run.cut(i, j) + b"]") if i < j else []
+
+
+def market_stocks(timeframe, **spec):
+    parsed = Timeframe.parse(timeframe)
+    assert parsed
+    spec = Spec(parsed, **spec)
+    return {
+        symbol: [bar for run in MARKET.stock_bars(symbol, spec, *BOUNDS, MOMENT) for bar in rows_of(run)]
+        for symbol in STOCKS
+    }
+
+
+def market_contracts():
+    chains = [one for symbol in ("AAA", "BRK.B") for one in MARKET.contracts(symbol, MOMENT.today)]
+    return [one for one in chains if EXPIRIES[0] <= one.expiry <= EXPIRIES[1]]
+
+
+def market_options(symbols, timeframe):
+    parsed = Timeframe.parse(timeframe)
+    assert parsed
+    runs = {symbol: MARKET.option_bars(symbol, parsed, MOMENT) for symbol in symbols}
+    return {symbol: rows_of(run) for symbol, run in runs.items() if run}
+
+
+@pytest.mark.sdk
+def test_alpaca_py_gets_every_row_of_the_market_over_many_pages(sdk_python):
+    contracts = market_contracts()
+    options = [one.symbol for one in contracts]
+    question = {
+        "stock_bars": {"symbols": STOCKS, "timeframe": [1, "Hour"], "feed": "iex", "adjustment": "all", **WINDOW},
+        "option_bars": {"symbols": options, "timeframe": [1, "Day"], **WINDOW},
+        "option_contracts": {
+            "underlying_symbols": ["AAA", "BRK.B"],
+            "expiration_date_gte": str(EXPIRIES[0]),
+            "expiration_date_lte": str(EXPIRIES[1]),
+        },
+    }
+    with Server(MARKET, Policy(page_cap=97), clock=fixed) as server:
+        found = ask_oracle(sdk_python, server.url, question)
+        asked = [entry.path for entry in server.log]
+
+    adjusted = frozenset({"split", "dividend", "spin-off"})
+    assert bar_rows(found["stock_bars"]) == bar_rows(market_stocks("1Hour", feed="iex", adjustment=adjusted))
+    assert bar_rows(found["option_bars"]) == bar_rows(market_options(options, "1Day"))
+    assert contract_rows(found["option_contracts"]) == contract_rows(one.row(MOMENT.today) for one in contracts)
+    assert {row["status"] for row in found["option_contracts"]} == {"active", "inactive"}
+    pages = {path: asked.count(path) for path in set(asked)}
+    assert len(pages) == 3
+    assert min(pages.values()) > 5, pages
+
+
+@pytest.mark.sdk
+def test_alpaca_py_gets_every_row_of_plain_daily_bars(sdk_python):
+    question = {"stock_bars": {"symbols": STOCKS, "timeframe": [1, "Day"], **WINDOW}}
+    with Server(MARKET, Policy(page_cap=10), clock=fixed) as server:
+        found = ask_oracle(sdk_python, server.url, question)
+
+    assert bar_rows(found["stock_bars"]) == bar_rows(market_stocks("1Day"))
+    assert "NOPE" not in found["stock_bars"]
+
+
+def test_staged_rows_compare_with_the_providers(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    bars = market_stocks("1Day")
+    names = ("open", "high", "low", "close", "volume", "trade_count", "vwap")
+    rows = [dict(zip(names, row[2:], strict=True)) | {"symbol": row[0], "ts": row[1]} for row in bar_rows(bars)]
+    table = pa.Table.from_pylist(rows)
+    table = table.set_column(table.column_names.index("ts"), "ts", table["ts"].cast(pa.timestamp("us")))
+    pq.write_table(table, tmp_path / "a.parquet")
+
+    assert staged_bar_rows([tmp_path / "a.parquet"]) == bar_rows(bars)

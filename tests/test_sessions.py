@@ -1,0 +1,137 @@
+"""The exchange's calendar and New York's clock."""
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from stagingest import sessions
+
+YEARS = range(sessions.FIRST.year, sessions.LAST.year + 1)
+TABLE_DAYS = st.dates(sessions.FIRST, sessions.LAST)
+LATER_DAYS = st.dates(sessions.FIRST, date(2035, 12, 31))
+MOMENTS = st.datetimes(datetime(1990, 1, 2), datetime(2035, 12, 31), timezones=st.just(UTC))
+
+
+@pytest.fixture(scope="module")
+def new_york() -> ZoneInfo:
+    try:
+        return ZoneInfo("America/New_York")
+    except ZoneInfoNotFoundError:
+        pytest.skip("NOT RUN: install the time zone database (tzdata) to compare New York's clock with it")
+
+
+def _days(first: date, last: date) -> Iterator[date]:
+    return (first + timedelta(days=n) for n in range((last - first).days + 1))
+
+
+def test_the_five_years_of_the_sp500_file_have_1259_sessions() -> None:
+    assert sessions.count(date(2013, 2, 8), date(2018, 2, 8)) == 1259
+    assert len(list(sessions.between(date(2013, 2, 8), date(2018, 2, 8)))) == 1259
+
+
+def test_the_day_after_thanksgiving_closes_at_one() -> None:
+    opens, closes = sessions.hours(date(2024, 11, 29))
+    assert opens == datetime(2024, 11, 29, 14, 30, tzinfo=UTC)
+    assert closes == datetime(2024, 11, 29, 18, 0, tzinfo=UTC)
+
+
+def test_a_regular_summer_session_is_13_30_to_20_00_utc() -> None:
+    opens, closes = sessions.hours(date(2024, 7, 1))
+    assert (opens.time(), closes.time()) == (time(13, 30), time(20, 0))
+
+
+@pytest.mark.parametrize(
+    "day",
+    [
+        date(2001, 9, 11),  # the exchange stayed closed
+        date(2012, 10, 29),  # hurricane
+        date(2018, 12, 5),  # day of mourning
+        date(2022, 6, 20),  # a holiday since that year, observed on the Monday
+        date(2025, 1, 9),  # day of mourning
+        date(2024, 6, 1),  # Saturday
+    ],
+)
+def test_the_exchange_is_closed_on(day: date) -> None:
+    assert not sessions.is_session(day)
+
+
+def test_a_weekday_after_the_table_counts_as_a_session() -> None:
+    after = sessions.LAST + timedelta(days=1)
+    assert sessions.is_session(date(2028, 1, 3))
+    assert sessions.count(after, date(2028, 2, 1)) == sum(day.weekday() < 5 for day in _days(after, date(2028, 1, 31)))
+
+
+@given(LATER_DAYS, st.integers(-5, 2000))
+def test_count_is_the_number_of_days_between(start: date, days: int) -> None:
+    end = start + timedelta(days=days)
+    assert sessions.count(start, end) == len(list(sessions.between(start, end)))
+
+
+@given(TABLE_DAYS, st.integers(0, 400))
+def test_after_is_a_session_with_that_many_before_it(day: date, number: int) -> None:
+    found = sessions.after(day, number)
+    assume(found <= sessions.LAST)
+    assert sessions.is_session(found)
+    assert sessions.count(day, found) == number
+
+
+@given(TABLE_DAYS.filter(lambda day: day > date(1990, 1, 31)))
+def test_previous_is_the_last_session_before(day: date) -> None:
+    found = sessions.previous(day)
+    assert found == list(sessions.between(day - timedelta(days=14), day))[-1]
+
+
+def test_midnight_is_five_hours_behind_in_winter_and_four_in_summer() -> None:
+    assert sessions.instant(date(2024, 1, 2)) == datetime(2024, 1, 2, 5, tzinfo=UTC)
+    assert sessions.instant(date(2024, 7, 2)) == datetime(2024, 7, 2, 4, tzinfo=UTC)
+
+
+def test_midnight_of_every_day_is_the_time_zone_databases(new_york: ZoneInfo) -> None:
+    differing = [
+        day
+        for day in _days(sessions.FIRST, sessions.LAST)
+        if sessions.instant(day) != datetime.combine(day, time(0), new_york)
+    ]
+    assert differing == []
+
+
+@given(MOMENTS)
+def test_new_yorks_clock_is_the_time_zone_databases(new_york: ZoneInfo, moment: datetime) -> None:
+    assert sessions.new_york(moment) == moment.astimezone(new_york).replace(tzinfo=None)
+
+
+@given(LATER_DAYS)
+def test_midnight_comes_back_as_that_day(day: date) -> None:
+    assert sessions.new_york(sessions.instant(day)) == datetime.combine(day, time(0))
+
+
+@given(LATER_DAYS, st.times())
+def test_any_hour_of_trading_comes_back(day: date, clock: time) -> None:
+    trading = max(clock, time(4))  # the clock jumps at two in the morning
+    assert sessions.new_york(sessions.instant(day, trading)) == datetime.combine(day, trading)
+
+
+def test_the_clock_jumps_at_seven_utc_in_march_and_six_in_november() -> None:
+    assert sessions.switches(date(2024, 1, 1), date(2024, 12, 31)) == [
+        (datetime(2024, 1, 1, 5, tzinfo=UTC), -5),
+        (datetime(2024, 3, 10, 7, tzinfo=UTC), -4),
+        (datetime(2024, 11, 3, 6, tzinfo=UTC), -5),
+    ]
+
+
+def test_a_window_without_a_jump_has_the_offset_of_its_start() -> None:
+    assert sessions.switches(date(2024, 6, 3), date(2024, 6, 7)) == [(datetime(2024, 6, 3, 4, tzinfo=UTC), -4)]
+
+
+@pytest.mark.parametrize("year", YEARS)
+def test_an_hour_is_lost_and_won_at_each_switch(new_york: ZoneInfo, year: int) -> None:
+    _, *jumps = sessions.switches(date(year, 1, 1), date(year, 12, 31))
+    assert len(jumps) == 2
+    for moment, offset in jumps:
+        before = (moment - timedelta(seconds=1)).astimezone(new_york).utcoffset()
+        assert moment.astimezone(new_york).utcoffset() == timedelta(hours=offset)
+        assert before == timedelta(hours=-9 - offset)

@@ -1,0 +1,100 @@
+"""Chunk files, locks and sweeping, on a real directory."""
+
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from stagingest import staging
+from stagingest.errors import HeldError, StagingError
+
+TABLE = pa.table({"symbol": pa.array(["A", "B"]).dictionary_encode(), "close": [1.0, 2.0]})
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return staging.prepare(tmp_path / "staging")
+
+
+def test_a_part_becomes_a_file_with_its_footer(root: Path) -> None:
+    part = staging.write_part(root, "c.r-1", TABLE, {"stagingest.run": "r"})
+    assert not list((root / "data").rglob("*.parquet"))
+    (path,) = staging.settle(root, "alpaca/stock-bars", [part])
+    assert path == "data/alpaca/stock-bars/c.r-1.parquet"
+    file = pq.ParquetFile(root / path)
+    assert file.metadata.metadata[b"stagingest.run"] == b"r"
+    assert file.metadata.num_row_groups == 1
+    assert file.read().column("close").to_pylist() == [1.0, 2.0]
+    assert (root / path).stat().st_size == part.bytes
+    assert (root / path).stat().st_mode & 0o777 == 0o600
+    assert list((root / "tmp").iterdir()) == []
+
+
+def test_the_same_rows_for_another_order_have_another_hash(root: Path) -> None:
+    one = staging.write_part(root, "c.r-1", TABLE, {"stagingest.number": "1"})
+    two = staging.write_part(root, "c.r-2", TABLE, {"stagingest.number": "2"})
+    assert one.sha256 != two.sha256
+
+
+def test_a_part_is_never_written_over(root: Path) -> None:
+    staging.write_part(root, "c.r-1", TABLE, {})
+    with pytest.raises(FileExistsError):
+        staging.write_part(root, "c.r-1", TABLE, {})
+
+
+def test_a_group_of_parts_settles_in_order(root: Path) -> None:
+    parts = [staging.write_part(root, f"c{i}.r-{i}", TABLE, {}) for i in range(5)]
+    paths = staging.settle(root, "alpaca/option-bars", parts)
+    assert [Path(path).stem for path in paths] == [part.name for part in parts]
+
+
+def test_a_sweep_empties_tmp_and_sets_unknown_files_aside(root: Path) -> None:
+    kept, unknown = (staging.write_part(root, name, TABLE, {}) for name in ("kept.r-1", "unknown.r-2"))
+    paths = staging.settle(root, "alpaca/stock-bars", [kept, unknown])
+    staging.write_part(root, "cut.r-3", TABLE, {})
+    parts, moved = staging.sweep(root, paths[:1])
+    assert (parts, moved) == (["cut.r-3.part"], ["unknown.r-2.parquet"])
+    assert (root / paths[0]).exists()
+    assert (root / "orphans" / "unknown.r-2.parquet").exists()
+
+
+def test_gone_and_cut_files_are_named(root: Path) -> None:
+    parts = [staging.write_part(root, f"c{i}.r-{i}", TABLE, {}) for i in range(3)]
+    paths = staging.settle(root, "alpaca/stock-bars", parts)
+    files = [(seq, path, part.bytes) for seq, (path, part) in enumerate(zip(paths, parts, strict=True))]
+    assert staging.missing(root, files) == {}
+    os.unlink(root / paths[0])
+    os.truncate(root / paths[1], 5)
+    found = staging.missing(root, files)
+    assert found == {0: f"{paths[0]} is gone", 1: f"{paths[1]} has 5 bytes, not {parts[1].bytes}"}
+
+
+def test_a_second_holder_is_told_who_has_the_lock(root: Path) -> None:
+    with staging.Lock.take(root / "run.lock", "fetching"):
+        assert staging.is_held(root / "run.lock")
+        with pytest.raises(HeldError, match=rf"held for fetching by process {os.getpid()} on"):
+            staging.Lock.take(root / "run.lock", "fetching")
+    assert not staging.is_held(root / "run.lock")
+    staging.Lock.take(root / "run.lock", "fetching").release()
+
+
+@pytest.mark.parametrize("name", ["a[1]", "what?", "all*"])
+def test_a_path_that_a_database_would_expand_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(StagingError, match="holds one of"):
+        staging.prepare(tmp_path / name)
+
+
+def test_a_symbolic_link_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with pytest.raises(StagingError, match="symbolic link"):
+        staging.prepare(tmp_path / "link")
+
+
+def test_what_a_run_publishes_can_be_read_at_any_time(root: Path) -> None:
+    assert staging.published(root) is None
+    staging.publish(root, {"done": 1})
+    staging.publish(root, {"done": 2})
+    assert staging.published(root) == {"done": 2}
