@@ -19,7 +19,7 @@ _NOTHING = -1
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class Frontier:
     """Up to where a ledger goes: the greatest `seq` of a staging directory, the latest `asked_at` of all others."""
 
     seq: int = 0
@@ -37,15 +37,15 @@ class Planner:
     Args:
         spans: what the target's ledger holds.
         unexplained: datasets whose tables hold rows beyond the ledger: there nothing is simply appended.
-        known: per staging directory.
+        frontiers: per staging directory.
     """
 
-    def __init__(self, spans: Iterable[Span], unexplained: frozenset[str], known: Mapping[str, Known]) -> None:
+    def __init__(self, spans: Iterable[Span], unexplained: frozenset[str], frontiers: Mapping[str, Frontier]) -> None:
         self._levels = Levels()
         for span in spans:
             self._levels.paint(span.series, span.symbols, span.window, 0)
         self._unexplained = unexplained
-        self._known = known
+        self._frontiers = frontiers
 
     def batches(self, items: Iterable[Item], batch_rows: int) -> list[Batch]:
         """The batches of `items` (oldest first) in loading order, each of at most `batch_rows` unless one entry."""
@@ -69,7 +69,7 @@ class Planner:
         self._levels.paint(chunk.series.id, chunk.symbols, chunk.window, below + 1)
         if below == _NOTHING:
             return 0, Mode.REPLACE if item.dataset.name in self._unexplained else Mode.APPEND
-        return below + 1, Mode.NEWEST if self._known[item.staging].is_late(item) else Mode.REPLACE
+        return below + 1, Mode.NEWEST if self._frontiers[item.staging].is_late(item) else Mode.REPLACE
 
 
 def _place_in_table(item: Item) -> tuple[str, date, datetime, int]:

@@ -147,8 +147,8 @@ class _Run:
                 pool.shutdown()
                 self.cpu_s += pool.cpu_s()
             worker.close()
-        stopped = next(iter(supervisor.agenda.stopped.values()), ("", ""))
-        return self._end(supervisor.tally, stopped, started)
+        stopped = [(kind, _advice(name, kind, why)) for name, (kind, why) in supervisor.agenda.stopped.items()]
+        return self._end(supervisor.tally, stopped[0] if stopped else ("", ""), started)
 
     def _end(self, tally: Tally, stopped: tuple[str, str], started: datetime) -> FetchSummary:
         summary = self._summary(tally, stopped, started)
@@ -244,3 +244,17 @@ class _Run:
             stopped=stopped[1],
             exit_code=exit_code(tally, stopped[0]),
         )
+
+
+def _advice(endpoint: str, kind: str, why: str) -> str:
+    """Why an endpoint was stopped, and what to do about it."""
+    budget = settings.BUDGETS[catalog.endpoint(endpoint).budget]
+    keys = " and ".join(names[0] for _, names in budget.keys)
+    if kind == "credentials":
+        return f"{endpoint}: {why}. Set {keys} to a key pair of this host and run the same command again."
+    if kind == "forbidden":
+        return (
+            f"{endpoint}: {why}. Either the plan does not include this data, or the key pair in {keys} is wrong: "
+            "the provider answers both alike."
+        )
+    return f"{endpoint}: {why}. Check {budget.url_variable} and the network, then run the same command again."

@@ -1,6 +1,288 @@
+"""The shared permit records: one small file per budget, by which every process of the machine keeps one rate.
+
+A record is the bytes of a `Pace`, mapped and changed under flock, which the kernel frees when its holder dies.
+Nobody sleeps while holding it. Open records after a process is started, never across a fork.
+"""
+
+import fcntl
+import hashlib
+import hmac
+import mmap
+import os
+import struct
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+
+from stagingest.errors import StagingestError
+from stagingest.pace import Pace, Seen, after, grant
+
+Clock = Callable[[], float]
+
+_BODY = struct.Struct("<8s5q?13d")  # tag, then the fields of Pace in order
+_EPOCH = struct.Struct("<q")
+_SUM = struct.Struct("<I")
+_BYTES = _BODY.size + _SUM.size
+_SLICE_S = 0.05
+_SALT_BYTES = 32
+
+
 @dataclass(frozen=True, slots=True)
 class Lease:
+    """Permission for requests at `slot_s` of the gate's clock, given at `rate_per_s` in epoch `epoch`."""
+
     slot_s: float
     rate_per_s: float
     epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What became of all requests since the record began, and the rate granted now."""
+
+    answered: int
+    refused: int
+    granted_per_s: float
+
+
+def record_path(state_dir: Path, provider: str, origin: str, credential: str, budget: str) -> Path:
+    """The record of a budget: `<state dir>/limits/<digest>.permit`.
+
+    The digest is keyed with a random salt of this machine, so that the credential cannot be recovered from it.
+    Creates the directory (0700) and the salt (0600). Raises StagingestError when that is not possible.
+    """
+    folder = state_dir / "limits"
+    with _explained(folder):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        salt = _salt(folder / "salt")
+    text = "\0".join((provider, origin, credential, budget))
+    return folder / f"{hmac.new(salt, text.encode(), hashlib.sha256).hexdigest()[:32]}.permit"
+
+
+def _salt(path: Path) -> bytes:
+    fd = _opened(path)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)  # the first to come writes it; one cut short by a kill is written anew
+        salt = os.pread(fd, _SALT_BYTES, 0)
+        if len(salt) < _SALT_BYTES:
+            salt = os.urandom(_SALT_BYTES)
+            os.pwrite(fd, salt, 0)
+        return salt
+    finally:
+        os.close(fd)
+
+
+def _opened(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StagingestError(
+            f"The rate record {path} cannot be used: {error.strerror}.",
+            "Make its directory writable, or point XDG_STATE_HOME to one that is.",
+        ) from error
+
+
+@cache
+def _tag() -> bytes:
+    """Names this boot (monotonic clocks begin anew with each) and the layout of the record."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_bytes()
+    except OSError:
+        boot = b""  # elsewhere a clock that went back shows it (`Pace.sane`)
+    return hashlib.blake2b(boot + _BODY.format.encode(), digest_size=8).digest()
+
+
+class _Held:
+    """A lock over threads and processes. flock belongs to the open file, which all threads here share."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._mutex = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._mutex.acquire()
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
+        self._mutex.release()
+
+
+class Gate:
+    """The record at `path`, shared with every process that opens it; safe for threads.
+
+    Args:
+        path: the record; created (0600) when it is not there.
+        lowest_plan_per_s: where the search for the limit begins when nothing is declared.
+        declared_per_s: the rate of the user's plan. Exceeded only when the provider's headers allow more.
+        cap_per_s: never exceeded.
+        clock: monotonic seconds, the same for all processes.
+
+    A record that declares otherwise begins anew, a damaged one at half the plan. Raises StagingestError when
+    the file cannot be used.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        lowest_plan_per_s: float,
+        declared_per_s: float | None = None,
+        cap_per_s: float | None = None,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self._plan = (declared_per_s, lowest_plan_per_s, cap_per_s)
+        self._clock = clock
+        self._tag = _tag()
+        with _explained(path):
+            self._fd = _opened(path)
+            self._held = _Held(self._fd)
+            with self._held:
+                if os.fstat(self._fd).st_size < _BYTES:
+                    os.pwrite(self._fd, _packed(self._fresh()), 0)  # written, not truncated to: the disk may be full
+                self._map = mmap.mmap(self._fd, _BYTES)
+                self._declare()
+
+    def _fresh(self) -> Pace:
+        return Pace.start(*self._plan, self._clock())
+
+    def _declare(self) -> None:
+        fresh, known = self._fresh(), self._read()
+        if not known.sane(self._clock()):
+            known = self._mended()
+        same = (fresh.declared_per_s, fresh.cap_per_s) == (known.declared_per_s, known.cap_per_s)
+        self._write(known if same else fresh._replace(epoch=known.epoch + 1))
+
+    def _read(self) -> Pace:
+        raw = self._map[:]
+        if _SUM.unpack_from(raw, _BODY.size)[0] != zlib.crc32(raw[: _BODY.size]):
+            return self._mended()
+        tag, *fields = _BODY.unpack_from(raw)
+        return Pace._make(fields) if tag == self._tag else self._fresh()
+
+    def _mended(self) -> Pace:
+        """Half the plan, in an epoch of its own: nothing the damaged record says can be trusted."""
+        fresh = self._fresh()
+        return fresh._replace(rate_per_s=fresh.rate_per_s / 2, epoch=time.monotonic_ns())
+
+    def _write(self, pace: Pace) -> None:
+        self._map[:] = _packed(pace)
+
+    def lease(self, k: int = 1) -> Lease:
+        """Permits for `k` requests; sleep until `slot_s`, then use it unless it is `stale`."""
+        with self._held:
+            now_s = self._clock()
+            slot_s, pace = grant(self._read(), now_s, k)
+            self._write(pace)
+        return Lease(slot_s, pace.granted_per_s, pace.epoch)
+
+    def stale(self, lease: Lease) -> bool:
+        """Whether a pause, a cut or a jump has happened since, so that the lease is void: ask for another."""
+        epoch: int = _EPOCH.unpack_from(self._map, 8)[0]
+        return epoch != lease.epoch
+
+    def report(self, seen: Seen) -> None:
+        """Tell the record how an exchange ended."""
+        with self._held:
+            now_s = self._clock()
+            self._write(after(self._read(), seen, now_s))
+
+    def state(self) -> Pace:
+        """What the record holds."""
+        with self._held:
+            return self._read()
+
+    def counts(self) -> Counts:
+        """What the record has counted."""
+        pace = self.state()
+        return Counts(pace.answered, pace.refused, pace.granted_per_s)
+
+    def close(self) -> None:
+        """Let the file go; the gate cannot be used afterwards."""
+        self._map.close()
+        os.close(self._fd)
+
+
+def _packed(pace: Pace) -> bytes:
+    body = _BODY.pack(_tag(), *pace)
+    return body + _SUM.pack(zlib.crc32(body))
+
+
+@dataclass(frozen=True, slots=True)
+class GateSpec:
+    """What a process needs to open a gate; the fields are Gate's."""
+
+    path: Path
+    lowest_plan_per_s: float
+    declared_per_s: float | None = None
+    cap_per_s: float | None = None
+
+    def open(self, clock: Clock = time.monotonic) -> Gate:
+        """The gate in this process. Raises StagingestError when its file cannot be used."""
+        return Gate(self.path, self.lowest_plan_per_s, self.declared_per_s, self.cap_per_s, clock)
+
+
+class Permits:
+    """The permits of one process: a request needs one of every gate.
+
+    Of all threads here one at a time waits for a slot, so that a process which is killed takes at most one
+    permit along, and a slot given late pushes nobody back.
+
+    Args:
+        gates: the shared record of the budget, to which answers are reported, then the run's own caps
+            (`--max-rps`), which are asked first, so that no shared slot waits for them.
+        clock: of the gates.
+        sleep: called with at most 0.05 s.
+    """
+
+    def __init__(
+        self,
+        gates: Sequence[Gate],
+        *,
+        clock: Clock = time.monotonic,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self._budget, *self._caps = gates
+        self._clock, self._sleep = clock, sleep
+        self._turn = threading.Lock()
+
+    def take(self, stop: threading.Event | None = None) -> Lease | None:
+        """Wait for a permit and return it, ready to be used; None as soon as `stop` is set."""
+        with self._turn:
+            for cap in self._caps:
+                if self._waited(cap, stop) is None:
+                    return None
+            return self._waited(self._budget, stop)
+
+    def _waited(self, gate: Gate, stop: threading.Event | None) -> Lease | None:
+        lease = gate.lease()
+        while True:
+            if stop is not None and stop.is_set():
+                return None
+            left_s = lease.slot_s - self._clock()
+            if left_s <= 0:
+                return lease
+            self._sleep(min(left_s, _SLICE_S))
+            if gate.stale(lease):
+                lease = gate.lease()
+
+    def report(self, seen: Seen) -> None:
+        """Tell the budget how an exchange ended."""
+        self._budget.report(seen)
+
+    def close(self) -> None:
+        """Close the gates."""
+        for gate in (self._budget, *self._caps):
+            gate.close()

@@ -13,7 +13,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Self
 
-from stagingest.batching import Known, Planner
+from stagingest.batching import Frontier, Planner
 from stagingest.datasets import dataset
 from stagingest.errors import TargetError
 from stagingest.loads import Loads
@@ -201,7 +201,7 @@ class _Load:
             planner = Planner(
                 self.target.spans(series),
                 self.target.unexplained(),
-                {s.staging_id: self._known_until(s.staging_id) for s in self.sources},
+                {s.staging_id: self._frontier(s.staging_id) for s in self.sources},
             )
         due = self._due()
         while group := list(islice(due, _GROUP)):
@@ -212,9 +212,9 @@ class _Load:
             with self._timed("checkpoint"):
                 self.target.settle()
 
-    def _known_until(self, staging: str) -> Known:
+    def _frontier(self, staging: str) -> Frontier:
         last = max((seq for seq, _ in self.taken[staging]), default=0)
-        return Known(last, self.target.newest(staging))
+        return Frontier(last, self.target.newest(staging))
 
     def _take(self, batch: Batch) -> None:
         with self._timed("hash"):

@@ -1,7 +1,7 @@
 """How a rate answers to answers, refusals and headers: pure arithmetic over one small value.
 
 Times are seconds of one monotonic clock that the caller reads; rates are requests per second. Order of
-control: X-RateLimit headers, then Retry-After, then what refusals and answers themselves say (RELIABILITY 4.3).
+control: X-RateLimit headers, then Retry-After, then what the refusals themselves show.
 """
 
 import math
@@ -12,21 +12,21 @@ FLOOR_PER_S = 1 / 30
 MOST_PER_S = 1e6
 LONGEST_PAUSE_S = 900.0
 
-_IDLE_S = 5.0  # after so long a rest, what was answered before says nothing about the limit
-_SOON_S = 5.0
-_SPENT_S = 2.0
-_PERIOD_S = 75.0
 _BURST_S = 0.04  # slots up to this old are still used, so that a late wake-up costs nothing
-_CUT = 0.95  # what a refusal leaves of a rate that was about right
-_MILD_CUT = 0.9
-_DOUBLING_S = 2.0
-_CLIMB_S = 10.0  # time constant towards the rate last refused
-_PROBE_S = 90.0  # and away from it, once it is passed
-_PROBE_MIN = 0.001  # share of the ceiling gained per second on the plateau
-_PAUSE_S = 0.5
-_PAUSE_MOST_S = 30.0
-_TOLD = 0.99  # of the limit in the headers: no window can be overrun, no bucket runs dry
+_IDLE_S = 5.0  # after such a rest, what was answered before says nothing about the limit
+_TOLD = 0.995  # of the limit in the headers: at this rate no window is overrun and no bucket runs dry
 _RESET_SLACK_S = 0.25  # resets and dates are whole seconds
+_DOUBLING_S = 2.0
+_PAUSE_S, _PAUSE_MOST_S = 0.5, 30.0
+_CUT, _MILD_CUT = 0.95, 0.9
+_CLIMB_S = 10.0  # time constant towards the ceiling
+_PROBE_S = 90.0  # time constant away from it, once it is passed
+_PROBE_LEAST = 0.001  # of the ceiling gained per second near it
+_WINDOW_S = 60.0  # providers count in minutes
+_PERIOD_S = 75.0  # a longer time between refusals is the rate's own past, not a measurement
+_SOON_S = 5.0  # a refusal so soon after the last means that the rate is far off
+_MANY = 8
+_LONG_S = 2.0  # a longer wait means a spent quota, not a bucket that trickles
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Seen:
 
     Args:
         status: HTTP status, 0 when there was none.
-        issued_s: slot of the permit it was sent with.
+        issued_s: `slot_s` of the permit it was sent with.
         limit: requests per minute the provider allows, from its headers.
         remaining: requests left until the reset.
         reset_in_s: seconds from the response's own Date to the reset.
@@ -53,46 +53,45 @@ class Seen:
 
 
 class Pace(NamedTuple):
-    """All that is known about a rate. A tuple, because a permit reads and writes one (4x cheaper than a dataclass).
+    """All that is known about a rate (a tuple: every permit makes one, and a dataclass takes five times as long).
 
-    `epoch` grows whenever permits not yet used must be asked for anew. While `pause_s` > 0 the provider refuses
-    and one permit is given per pause. `cap_per_s` is never exceeded; `declared_per_s` and `told_per_s` (0: none)
-    are the user's plan and the provider's headers, which overrule it.
+    While `pause_s` > 0 the provider refuses, and one permit is given per pause to ask whether it still does.
     """
 
-    epoch: int
+    epoch: int  # grows whenever permits not used yet must be asked for anew
     answered: int
     refused: int
-    marked: int  # `answered` when the period measured began, at `since_s`
-    answered_then: int  # `answered` at the last cut
-    searching: bool  # no refusal yet, and nothing declared: the rate doubles
-    cap_per_s: float
-    declared_per_s: float
-    told_per_s: float
+    answered_at_cut: int  # `answered` at `last_cut_s`
+    answered_before: int  # `answered` at `since_s`
+    searching: bool  # nothing declared and no refusal yet: the rate doubles
+    cap_per_s: float  # never exceeded
+    declared_per_s: float  # the user's plan, 0 for none; headers overrule it
+    told_per_s: float  # what the headers allow, 0 for none
     rate_per_s: float
-    ceiling_per_s: float  # the rate the last refusal showed to be the limit
-    share_per_s: float  # what is left of the quota, over the time until it is renewed
+    ceiling_per_s: float  # where the last refusal put the limit
+    share_per_s: float  # what is left of the quota over the time until it is renewed
     tat_s: float  # when the next permit is due (GCRA's theoretical arrival time)
     pause_until_s: float
     pause_s: float
     last_cut_s: float
-    grown_s: float
-    wasted_s: float  # time since `grown_s` in which slots were due and nobody came
-    since_s: float
+    reviewed_s: float  # when the rate last grew, or, while the provider refuses, when that began
+    wasted_s: float  # time since then in which permits were due and nobody came
+    since_s: float  # where the measuring of the limit begins: the last refusal, the start, or the last rest
 
     @classmethod
     def start(
         cls, declared_per_s: float | None, lowest_plan_per_s: float, cap_per_s: float | None, now_s: float
     ) -> "Pace":
-        """The pace of a provider nothing is known about yet: the declared plan, else a search from the lowest."""
+        """The pace where nothing is known yet: the declared plan's, else a search upward from the lowest plan."""
         cap = min(cap_per_s or MOST_PER_S, MOST_PER_S)
         declared = min(declared_per_s or 0.0, MOST_PER_S)
         rate = min(declared or lowest_plan_per_s, cap)
         return cls(
-            epoch=0, answered=0, refused=0, marked=0, answered_then=0, searching=not declared,
+            epoch=0, answered=0, refused=0, answered_at_cut=0, answered_before=0, searching=not declared,
             cap_per_s=cap, declared_per_s=declared, told_per_s=0.0,
-            rate_per_s=rate, ceiling_per_s=rate if declared else cap, share_per_s=MOST_PER_S,
-            tat_s=now_s, pause_until_s=now_s, pause_s=0.0, last_cut_s=now_s - 1.0, grown_s=now_s, wasted_s=0.0, since_s=now_s,
+            rate_per_s=rate, ceiling_per_s=rate, share_per_s=MOST_PER_S,
+            tat_s=now_s, pause_until_s=now_s, pause_s=0.0,
+            last_cut_s=now_s - 1.0, reviewed_s=now_s, wasted_s=0.0, since_s=now_s,
         )  # fmt: skip
 
     @property
@@ -100,38 +99,38 @@ class Pace(NamedTuple):
         """The highest rate that cap, headers and declared plan leave."""
         return min(self.cap_per_s, self.told_per_s or self.declared_per_s or MOST_PER_S)
 
-    def sane(self, now_s: float) -> bool:
-        """Whether this can have been written by us on this clock."""
-        floats = self[6:]
-        past = (self.last_cut_s, self.grown_s, self.since_s)
-        return (
-            all(map(math.isfinite, floats))
-            and 0 < self.rate_per_s <= MOST_PER_S
-            and 0 < self.ceiling_per_s <= MOST_PER_S
-            and 0 < self.share_per_s <= MOST_PER_S
-            and self.cap_per_s > 0
-            and max(past) <= now_s + 1.0
-            and max(self.tat_s, self.pause_until_s) <= now_s + 2 * LONGEST_PAUSE_S
-        )
+    @property
+    def granted_per_s(self) -> float:
+        """The rate at which permits are given."""
+        return 1 / self.pause_s if self.pause_s else min(self.rate_per_s, self.share_per_s)
 
-    def halved(self) -> "Pace":
-        """The same at half the rate."""
-        return self._replace(rate_per_s=self.rate_per_s / 2)
+    def sane(self, now_s: float) -> bool:
+        """Whether this can have been written by us, on this clock."""
+        rates = (self.cap_per_s, self.rate_per_s, self.ceiling_per_s, self.share_per_s)
+        past_s = max(self.last_cut_s, self.reviewed_s, self.since_s)
+        ahead_s = max(self.tat_s, self.pause_until_s)
+        return (
+            all(map(math.isfinite, self))
+            and all(0 < rate <= MOST_PER_S for rate in rates)
+            and 0 <= self.pause_s <= _PAUSE_MOST_S
+            and past_s <= now_s + 1.0
+            and ahead_s <= now_s + 2 * LONGEST_PAUSE_S
+        )
 
 
 def grant(pace: Pace, now_s: float, k: int = 1) -> tuple[float, Pace]:
     """The slot at which the next `k` permits may be used (never before `now_s`), and the pace without them."""
-    due = max(pace.tat_s, now_s - _BURST_S)
-    step = pace.pause_s or k / min(pace.rate_per_s, pace.share_per_s)
-    wasted = due - pace.tat_s
-    if wasted > _IDLE_S + 3 * step:
-        pace = pace._replace(since_s=now_s, marked=pace.answered)
-    return max(due, now_s), pace._replace(tat_s=due + step, wasted_s=pace.wasted_s + wasted)
+    due_s = max(pace.tat_s, now_s - _BURST_S)
+    step_s = k / pace.granted_per_s
+    wasted_s = due_s - pace.tat_s
+    if wasted_s > _IDLE_S + 3 * step_s:
+        pace = pace._replace(since_s=now_s, answered_before=pace.answered)
+    return max(due_s, now_s), pace._replace(tat_s=due_s + step_s, wasted_s=pace.wasted_s + wasted_s)
 
 
 def after(pace: Pace, seen: Seen, now_s: float) -> Pace:
     """The pace once an exchange is over."""
-    limited = seen.status == 429 or (seen.status == 503 and _seconds(seen.retry_after_s) is not None)
+    limited = seen.status == 429 or (seen.status == 503 and _wait(seen.retry_after_s) is not None)
     answered = 0 < seen.status < 500 and not limited
     pace = pace._replace(answered=pace.answered + answered, refused=pace.refused + limited)
     pace = _told(pace, seen, now_s)
@@ -144,37 +143,41 @@ def after(pace: Pace, seen: Seen, now_s: float) -> Pace:
     return pace
 
 
-def _seconds(value: float | None) -> float | None:
-    """A wait the provider named, within reason, or None when it named none."""
-    if value is None or not math.isfinite(value) or value < 0:
+def _wait(named_s: float | None) -> float | None:
+    """A wait the provider named, within reason; None when it named none that means anything."""
+    if named_s is None or not math.isfinite(named_s) or named_s < 0:
         return None
-    return min(value, LONGEST_PAUSE_S)
+    return min(named_s, LONGEST_PAUSE_S)
 
 
 def _at(pace: Pace, rate_per_s: float) -> Pace:
     bound = pace.bound_per_s
-    return pace._replace(rate_per_s=min(max(rate_per_s, min(FLOOR_PER_S, bound)), bound))
+    return pace._replace(rate_per_s=min(max(rate_per_s, FLOOR_PER_S), bound))
 
 
 def _told(pace: Pace, seen: Seen, now_s: float) -> Pace:
-    """Headers: a new limit is taken at once; what is left of the quota bounds the rate until it is renewed."""
+    """Headers: a new limit holds at once, and what is left of the quota until the reset must last until then.
+
+    They fit a fixed window and a bucket alike: a reset that is near says nothing about the rate, only that
+    nothing is left until then when nothing is left.
+    """
     if seen.limit is not None and seen.limit > 0:
         told = min(_TOLD * seen.limit / 60, MOST_PER_S)
         if told != pace.told_per_s:
             pace = _jumped(pace._replace(told_per_s=told), now_s)
-    reset = _seconds(seen.reset_in_s)
-    if seen.remaining is None or reset is None:
+    reset_s = _wait(seen.reset_in_s)
+    if seen.remaining is None or reset_s is None:
         return pace
-    if seen.remaining > 0:
-        share = seen.remaining / (reset - 1.0) if reset > _SPENT_S else MOST_PER_S
-        return pace._replace(share_per_s=min(share, MOST_PER_S))
-    return _paused(pace._replace(share_per_s=MOST_PER_S), now_s + reset + _RESET_SLACK_S)
+    if seen.remaining <= 0:
+        return _paused(pace._replace(share_per_s=MOST_PER_S), now_s + reset_s + _RESET_SLACK_S)
+    share = seen.remaining / (reset_s - 1.0) if reset_s > _LONG_S else MOST_PER_S
+    return pace._replace(share_per_s=min(share, MOST_PER_S))
 
 
 def _jumped(pace: Pace, now_s: float) -> Pace:
     pace = _at(pace, pace.bound_per_s)
-    tat = max(pace.pause_until_s, min(pace.tat_s, now_s + 1 / pace.rate_per_s))
-    return pace._replace(epoch=pace.epoch + 1, searching=False, ceiling_per_s=pace.rate_per_s, tat_s=tat)
+    tat_s = max(pace.pause_until_s, min(pace.tat_s, now_s + 1 / pace.rate_per_s))
+    return pace._replace(epoch=pace.epoch + 1, searching=False, ceiling_per_s=pace.rate_per_s, tat_s=tat_s)
 
 
 def _paused(pace: Pace, until_s: float) -> Pace:
@@ -184,77 +187,85 @@ def _paused(pace: Pace, until_s: float) -> Pace:
 
 
 def _refused(pace: Pace, seen: Seen, now_s: float) -> Pace:
+    """One cut and one pause for all permits issued before it; the pause doubles while refusals go on."""
     if seen.issued_s <= pace.last_cut_s:
-        return pace  # sent before the last cut: the same congestion, already answered
-    pause = min(max(2 * pace.pause_s, _PAUSE_S, 2 / pace.rate_per_s), _PAUSE_MOST_S)
-    reset, after_s = _seconds(seen.reset_in_s), _seconds(seen.retry_after_s)
-    named = reset + _RESET_SLACK_S if reset else after_s
-    grown_s = pace.grown_s if pace.pause_s else now_s
-    pace = _cut(pace, now_s, named or 0.0)
-    pace = pace._replace(grown_s=grown_s, last_cut_s=now_s, pause_s=pause, pause_until_s=now_s, answered_then=pace.answered)
-    return _paused(pace, now_s + (named or pause))
+        return pace
+    pause_s = min(max(2 * pace.pause_s, _PAUSE_S, 2 / pace.rate_per_s), _PAUSE_MOST_S)
+    reset_s = _wait(seen.reset_in_s)
+    named_s = reset_s + _RESET_SLACK_S if reset_s is not None else _wait(seen.retry_after_s)
+    began_s = pace.reviewed_s if pace.pause_s else now_s
+    limit, rate = _limit(pace, now_s, began_s, named_s or 0.0)
+    pace = _at(pace, rate)._replace(
+        ceiling_per_s=max(limit, FLOOR_PER_S), searching=False, pause_s=pause_s, pause_until_s=now_s,
+        last_cut_s=now_s, answered_at_cut=pace.answered, reviewed_s=began_s,
+    )  # fmt: skip
+    return _paused(pace, now_s + (named_s or pause_s))
 
 
-def _cut(pace: Pace, now_s: float, named_s: float) -> Pace:
-    """The rate after a refusal, and the limit it suggests.
+def _limit(pace: Pace, now_s: float, began_s: float, named_s: float) -> tuple[float, float]:
+    """The limit that a refusal suggests, and the rate to go on with.
 
-    Between two refusals a provider answers what it allows: that count over that time is the limit. A quota that
-    stays spent for a whole pause is one of a minute: the rate was too high by the part of it that is left. A first
-    refusal while the rate was doubling says only that the last doubling was too much.
+    What was answered between two refusals is what the provider allows. Where they lie far apart: a quota that
+    stays spent for a whole pause is one of a minute, and the rate was too high by the part of it that is left;
+    other refusals say that the rate was about right. The first one of a search halves the last doubling.
     """
     rate = pace.rate_per_s
+    slow = max(1.0, 2 / rate)  # few requests a minute: longer times hold as many of them
+    period_s = max(now_s + named_s - pace.since_s, 1e-3)
+    answered = pace.answered - pace.answered_before
+    measured = answered / period_s if period_s < _PERIOD_S * slow else math.inf
     if pace.told_per_s:
-        return _at(pace, _CUT * rate)._replace(ceiling_per_s=rate)
-    top = pace.ceiling_per_s if pace.pause_s else rate
-    period_s = now_s + named_s - pace.since_s
-    measured = (pace.answered - pace.marked) / max(period_s, 1e-3)
-    known_s = _PERIOD_S * max(1.0, 2 / rate)
-    if pace.pause_s or named_s > max(_SPENT_S, 4 / rate):
-        before_s = pace.last_cut_s - pace.grown_s if pace.pause_s else 0.0
-        spent_s = now_s + named_s - (pace.grown_s if pace.pause_s else now_s)
-        limit = min(top, measured) if period_s < known_s else top * _left(spent_s) / _left(before_s)
+        limit = rate
+    elif pace.pause_s or named_s > max(_LONG_S, 4 / rate):
+        top = pace.ceiling_per_s if pace.pause_s else rate
+        known = _left(pace.last_cut_s - began_s) if pace.pause_s else 1.0
+        limit = min(top, measured) if measured < math.inf else top * _left(now_s + named_s - began_s) / known
     elif pace.searching:
-        return _at(pace, rate / 2)._replace(ceiling_per_s=rate, searching=False)
+        return rate, rate / 2
     else:
-        least = 0.5 if period_s < _SOON_S * max(1.0, 2 / rate) else 0.85
-        limit = min(rate, max(measured, least * rate)) if period_s < known_s else rate
-    limit = max(limit, FLOOR_PER_S)
-    return _at(pace, _CUT * limit)._replace(ceiling_per_s=limit, searching=False)
+        least = rate * (0.5 if period_s < _SOON_S * slow else 0.85)
+        if answered >= _MANY:
+            least = min(least, 4 * measured)  # the rate was declared far above what was ever sent
+        limit = min(rate, max(measured, least))
+    return limit, _CUT * limit
 
 
 def _left(spent_s: float) -> float:
-    return max(1 - spent_s / 60, 0.1)
+    return max(1 - spent_s / _WINDOW_S, 0.1)
 
 
 def _answered(pace: Pace, seen: Seen, now_s: float) -> Pace:
-    if pace.pause_s:
-        return _reopened(pace, seen, now_s) if seen.issued_s > pace.last_cut_s else pace
-    grown = _grown(pace, now_s - pace.grown_s - 2 * pace.wasted_s)
-    return grown._replace(grown_s=now_s, wasted_s=0.0)
-
-
-def _reopened(pace: Pace, seen: Seen, now_s: float) -> Pace:
-    """The provider answers again: sleepers ask anew, and a new period to measure began at the last refusal."""
+    if not pace.pause_s:
+        return _grown(pace, now_s)._replace(reviewed_s=now_s, wasted_s=0.0)
+    if seen.issued_s <= pace.last_cut_s:
+        return pace
+    # the provider answers again: sleepers ask anew, and a new period began when it last refused
     return pace._replace(
-        epoch=pace.epoch + 1, pause_s=0.0, pause_until_s=now_s, tat_s=seen.issued_s + 1 / pace.rate_per_s, grown_s=now_s, wasted_s=0.0,
-        since_s=pace.last_cut_s, marked=pace.answered_then,
+        epoch=pace.epoch + 1, pause_s=0.0, pause_until_s=now_s, tat_s=seen.issued_s + 1 / pace.rate_per_s,
+        reviewed_s=now_s, wasted_s=0.0, since_s=pace.last_cut_s, answered_before=pace.answered_at_cut,
     )  # fmt: skip
 
 
-def _grown(pace: Pace, used_s: float) -> Pace:
-    """The rate after `used_s` of use without a refusal: doubling, else quickly back to the ceiling and slowly on."""
+def _grown(pace: Pace, now_s: float) -> Pace:
+    """The rate after a time without refusals: doubling, else quickly to the ceiling and from there slowly on.
+
+    Time in which permits were not wanted counts against growth, so that a rate which is not used does not grow.
+    """
     rate, ceiling = pace.rate_per_s, pace.ceiling_per_s
+    used_s = now_s - pace.reviewed_s - 2 * pace.wasted_s
     if used_s <= 0:
         return pace
     if pace.searching:
+        # four answers at least for a doubling: a slow plan must be heard before it is outrun
         return _at(pace, rate * 2 ** min(used_s / _DOUBLING_S, 0.25))
     below = 1 - rate / ceiling
-    slope = max(_PROBE_MIN, below / _CLIMB_S if below > 0 else -below / _PROBE_S)
-    return _at(pace, rate + ceiling * slope * used_s / max(1.0, 20 / rate) ** 0.5)
+    slope = max(_PROBE_LEAST, below / _CLIMB_S, -below / _PROBE_S)
+    step_s = min(used_s * min(1.0, rate / 20) ** 0.5, 1.0)  # slow plans pay more dearly for a refusal
+    return _at(pace, rate + ceiling * slope * step_s)
 
 
 def _slowed(pace: Pace, seen: Seen, now_s: float) -> Pace:
-    """A deadline passed or a 503: slower, once per event."""
+    """A deadline passed or a 503: a little slower, once per event."""
     if pace.pause_s or seen.issued_s <= pace.last_cut_s:
         return pace
-    return _at(pace, _MILD_CUT * pace.rate_per_s)._replace(last_cut_s=now_s)
+    return _at(pace, _MILD_CUT * pace.rate_per_s)._replace(last_cut_s=now_s, answered_at_cut=pace.answered)

@@ -1,13 +1,18 @@
 """Simulated providers and a simulated fleet of lanes on a simulated clock: what a rate is worth in answers."""
 
 import heapq
+import math
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from stagingest.limiter import Lease
-from stagingest.pace import Pace, Seen
+from stagingest.pace import Seen
+
+
+LATENCY_S = 0.25
+SLICE_S = 0.05
 
 
 class Door(Protocol):
@@ -29,14 +34,20 @@ class Answer:
     retry_after_s: float | None = None
 
 
-Provider = Callable[[float], Answer]
+Limit = Callable[[float], float]
+
+
+class Provider(Protocol):
+    """Answers one request that arrives at `now_s`."""
+
+    def __call__(self, now_s: float) -> Answer: ...
 
 
 @dataclass(slots=True)
 class Bucket:
     """A token bucket; `limit(now_s)` per second, `size` tokens, full at first; headers of the refill reading."""
 
-    limit: Callable[[float], float]
+    limit: Limit
     size: float
     headers: bool = False
     tokens: float = field(init=False)
@@ -62,66 +73,68 @@ class Bucket:
 class FixedWindow:
     """`limit(now_s)` per second times `window_s`, renewed at once; `says` is '', 'headers' or 'retry-after'."""
 
-    limit: Callable[[float], float]
+    limit: Limit
     window_s: float = 60.0
     says: str = ""
     phase_s: float = 0.0
-    used: int = 0
-    window: int = -1
+    left: int = 0
+    quota: int = 0
+    reset_s: float = 0.0
 
     def __call__(self, now_s: float) -> Answer:
-        window = int((now_s + self.phase_s) // self.window_s)
-        if window != self.window:
-            self.window, self.used = window, 0
-        quota = round(self.limit(now_s) * self.window_s)
-        ok = self.used < quota
-        self.used += ok
-        reset = (window + 1) * self.window_s - self.phase_s
+        if now_s >= self.reset_s:
+            begins_s = (now_s + self.phase_s) // self.window_s * self.window_s - self.phase_s
+            self.reset_s = begins_s + self.window_s
+            self.quota = self.left = round(self.limit(begins_s) * self.window_s)
+        status = 200 if self.left else 429
+        self.left = max(0, self.left - 1)
         if self.says == "headers":
-            whole = float(int(reset) + 1 - int(now_s))
-            return Answer(200 if ok else 429, round(quota * 60 / self.window_s), quota - self.used, whole)
-        if self.says == "retry-after" and not ok:
-            return Answer(429, retry_after_s=float(int(reset - now_s) + 1))
-        return Answer(200 if ok else 429)
+            per_minute = round(self.quota * 60 / self.window_s)
+            return Answer(status, per_minute, self.left, float(int(self.reset_s) + 1 - int(now_s)))
+        if self.says == "retry-after" and status == 429:
+            return Answer(status, retry_after_s=float(int(self.reset_s - now_s) + 1))
+        return Answer(status)
 
 
 @dataclass(slots=True)
 class Tally:
-    """What the provider counted: answers, refusals, and the moments of the answers."""
+    """What the provider counted."""
 
     answered: int = 0
     refused: int = 0
-    at_s: list[float] = field(default_factory=list)
 
     @property
     def refused_share(self) -> float:
         return self.refused / max(1, self.answered + self.refused)
 
-    def goodput(self, allowed: float) -> float:
-        """Answers over what the provider would have answered at best."""
-        return self.answered / allowed
-
 
 class Fleet:
     """Processes of lanes: in each, one lane at a time waits for a permit; the others wait for it or for an answer."""
 
-    SLICE_S = 0.05
-
-    def __init__(self, door: Door, provider: Provider, *, processes: int, lanes: int, latency_s: float, seed: int):
-        self._door, self._provider, self._latency_s = door, provider, latency_s
+    def __init__(self, provider: Provider, *, processes: int, lanes: int, seed: int, dies_s: float = math.inf):
+        """`lanes` in each process; the second process is no more from `dies_s` on, whatever it was doing."""
+        self._provider = provider
         self._dice = random.Random(seed)
+        self._dies_s = dies_s
         self._idle = [lanes] * processes
         self._lease: list[Lease | None] = [None] * processes
+        self._door: Door
         self._events: list[tuple[float, int, int, object]] = []
         self._count = 0
         self.now_s = 0.0
         self.tally = Tally()
 
-    def run(self, until_s: float) -> Tally:
+    def clock(self) -> float:
+        return self.now_s
+
+    def run(self, door: Door, until_s: float) -> Tally:
+        self._door = door
         for process in range(len(self._idle)):
             self._ask(process)
         while self._events and self._events[0][0] < until_s:
             self.now_s, _, process, what = heapq.heappop(self._events)
+            if process == 1 and self.now_s >= self._dies_s:
+                continue
             if what is None:
                 self._wake(process)
             elif isinstance(what, Lease):
@@ -145,7 +158,7 @@ class Fleet:
         if self._door.stale(lease):
             lease = self._lease[process] = self._door.lease()
         if lease.slot_s > self.now_s:
-            self._at(min(lease.slot_s, self.now_s + self.SLICE_S), process, None)
+            self._at(min(lease.slot_s, self.now_s + SLICE_S), process, None)
             return
         self._lease[process] = None
         self._idle[process] -= 1
@@ -153,17 +166,14 @@ class Fleet:
         self._ask(process)
 
     def _half_trip(self) -> float:
-        return self._latency_s / 2 * self._dice.lognormvariate(0, 0.3)
+        return LATENCY_S / 2 * self._dice.lognormvariate(0, 0.3)
 
     def _arrive(self, process: int, lease: Lease) -> None:
         answer = self._provider(self.now_s)
         self.tally.answered += answer.status == 200
         self.tally.refused += answer.status == 429
-        if answer.status == 200:
-            self.tally.at_s.append(self.now_s)
-        seen = Seen(
-            answer.status, lease.slot_s, answer.limit, answer.remaining, answer.reset_in_s, answer.retry_after_s
-        )
+        told = (answer.limit, answer.remaining, answer.reset_in_s, answer.retry_after_s)
+        seen = Seen(answer.status, lease.slot_s, *told)
         self._at(self.now_s + self._half_trip(), process, seen)
 
     def _end(self, process: int, seen: object) -> None:
@@ -171,3 +181,105 @@ class Fleet:
         self._door.report(seen)
         self._idle[process] += 1
         self._ask(process)
+
+
+def steady(per_s: float) -> Limit:
+    return lambda now_s: per_s
+
+
+def halving(per_s: float, at_s: float) -> Limit:
+    return lambda now_s: per_s if now_s < at_s else per_s / 2
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A provider, how long it is asked, and what must come of it.
+
+    Args:
+        name: what it is.
+        make: the provider, its window's phase drawn from a seed.
+        allowed: requests it answers at best in `seconds`, beside what a bucket holds at first.
+        lowest_per_s: the provider's lowest plan, where the search begins.
+        least: of the allowed requests that must be answered.
+        most: share of refused requests.
+        cap_per_s: the user's own limit.
+        dies_s: when one of the two processes is killed.
+    """
+
+    name: str
+    make: Callable[[random.Random], Provider]
+    allowed: float
+    seconds: float
+    lowest_per_s: float
+    least: float
+    most: float
+    cap_per_s: float | None = None
+    dies_s: float = math.inf
+
+    def play(self, gate: Callable[[Callable[[], float]], Door], seed: int) -> Tally:
+        """The tally of a fleet of two processes that takes its permits from `gate(clock)`."""
+        per_s = self.allowed / self.seconds
+        lanes = max(4, math.ceil(1.5 * per_s * LATENCY_S))
+        each = lanes if self.dies_s < math.inf else math.ceil(lanes / 2)
+        fleet = Fleet(
+            self.make(random.Random(seed)), processes=2, lanes=each, seed=seed, dies_s=self.dies_s
+        )
+        return fleet.run(gate(fleet.clock), self.seconds)
+
+
+_MINUTE = 60.0
+_QUARTER = 900.0
+_HOUR = 3600.0
+
+
+def _window(limit: Limit, says: str = "") -> Callable[[random.Random], Provider]:
+    return lambda dice: FixedWindow(limit, _MINUTE, says, phase_s=dice.uniform(0, _MINUTE))
+
+
+def _bucket(limit: Limit, size: float, *, headers: bool = False) -> Callable[[random.Random], Provider]:
+    return lambda dice: Bucket(limit, size, headers)
+
+
+def scenes(name: str, per_s: float, lowest_per_s: float, size: float) -> list[Scene]:
+    """The bar for a provider of `per_s`: 15 minutes of each way to keep a limit (buckets hold `size`)."""
+    steadily, half = steady(per_s), halving(per_s, _QUARTER / 2)
+    full, less = per_s * _QUARTER, per_s * _QUARTER * 0.75
+
+    def scene(what: str, make: Callable[[random.Random], Provider], least: float, most: float) -> Scene:
+        return Scene(f"{name}, {what}", make, full, _QUARTER, lowest_per_s, least, most)
+
+    kept = scene("bucket, cap at 98 %", _bucket(steadily, size), 0.979, 0.0)
+    windowed = scene("window, cap at 98 %", _window(steadily), 0.979, 0.0)
+    halves = scene("bucket that halves", _bucket(half, size), 0.98, 0.012)
+    silent = scene("window that halves", _window(half), 0.85, 0.02)
+    told = scene("window that halves, headers", _window(half, "headers"), 0.98, 0.012)
+    killed = scene("bucket, one process killed", _bucket(steadily, size), 0.98, 0.012)
+    return [
+        scene("bucket", _bucket(steadily, size), 0.98, 0.012),
+        scene("bucket of a minute", _bucket(steadily, 60 * per_s), 0.98, 0.012),
+        scene("bucket, headers", _bucket(steadily, size, headers=True), 0.98, 0.012),
+        scene("window, headers", _window(steadily, "headers"), 0.98, 0.012),
+        scene("window, Retry-After", _window(steadily, "retry-after"), 0.85, 0.02),
+        scene("window that says nothing", _window(steadily), 0.85, 0.02),
+        replace(halves, allowed=less),
+        replace(silent, allowed=less),
+        replace(told, allowed=less),
+        replace(kept, cap_per_s=0.98 * per_s),
+        replace(windowed, cap_per_s=0.98 * per_s),
+        replace(killed, dies_s=_QUARTER / 2),
+    ]
+
+
+def _five(what: str, make: Callable[[random.Random], Provider]) -> Scene:
+    return Scene(f"5/min, {what}", make, 300.0, _HOUR, 5 / 60, 0.85, 0.03)
+
+
+BASIC = scenes("200/min", 200 / 60, 200 / 60, 10)
+MIDDLE = scenes("20/s", 20.0, 200 / 60, 20)
+PLUS = scenes("10,000/min", 10_000 / 60, 200 / 60, 167)
+SLOW = [
+    _five("bucket of one", _bucket(steady(5 / 60), 1)),
+    _five("bucket", _bucket(steady(5 / 60), 5)),
+    _five("window that says nothing", _window(steady(5 / 60))),
+    _five("window, Retry-After", _window(steady(5 / 60), "retry-after")),
+]

@@ -21,7 +21,7 @@ GROUPS = [
     "errors",
     "model",
     "datasets sessions",
-    "planning pace sql verdict shaping tally",
+    "planning pace sql verdict shaping tally agenda",
     "providers",
     "catalog",
     "settings",
@@ -35,12 +35,13 @@ GROUPS = [
 ]
 RANK = {name: rank for rank, group in enumerate(GROUPS) for name in group.split()}
 # What a module was divided into shares its place and knows it as the modules of a folder know each other.
-PARTS = {"api": "asking", "cli": "__main__", "fetching": "supervising", "loading": "batching", "worker": "lanes"}
+PARTS = {"api": "asking", "cli": "__main__", "loading": "batching", "worker": "lanes"}
+PARTS |= {"fetching": "supervising acknowledging surveying", "manifest": "store loads"}
 PARTS |= {"pool": "desk inprocess slots", "transport": "deadline wire"}
 PART_OF = {part: whole for whole, parts in PARTS.items() for part in parts.split()}
 STRANGERS = [("worker", "manifest"), ("worker", "targets"), ("fetching", "targets"), ("providers", "sim")]
 
-DOORS = {"click": "cli", "duckdb": "targets.duckdb", "requests": "transport", "sqlite3": "manifest"}
+DOORS = {"click": "cli", "duckdb": "targets.duckdb", "requests": "transport", "sqlite3": "store"}
 DOORS |= {"tqdm": "progress", "urllib3": "transport"}
 ANYWHERE = {"pyarrow", "orjson"}
 PURE = {name for group in GROUPS[:5] for name in group.split()}
@@ -250,7 +251,7 @@ def test_help_and_version_load_click_and_no_other_library(option: str) -> None:
 
 
 def test_a_preloaded_worker_holds_no_database_and_no_command_line() -> None:
-    tops = {name.partition(".")[0] for name in _loaded_by("import stagingest.worker")}
+    tops = {name.partition(".")[0] for name in _loaded_by("import stagingest.lanes")}
     assert not tops & {"duckdb", "sqlite3", "click", "tqdm", "pandas", "numpy"}
     assert "stagingest" in tops
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from loadlab import ACTIVE, BARS, NOON, OPTIONS, window
 
-from stagingest.batching import Known, Planner
+from stagingest.batching import Frontier, Planner
 from stagingest.datasets import dataset
 from stagingest.model import Chunk, Entry, Outcome, Series, Window
 from stagingest.targets import Batch, Item, Mode, Span
@@ -24,7 +24,7 @@ def item(seq: int, chunk: Chunk, rows: int = 10, staging: str = "one") -> Item:
 
 
 def planner(spans: tuple[Span, ...] = (), unexplained: frozenset[str] = frozenset(), seq: int = 0) -> Planner:
-    return Planner(spans, unexplained, {"one": Known(seq), "two": Known()})
+    return Planner(spans, unexplained, {"one": Frontier(seq), "two": Frontier()})
 
 
 def overlap(one: Item, other: Item) -> bool:

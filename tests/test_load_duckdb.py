@@ -10,6 +10,8 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from loadlab import ACTIVE, BARS, INACTIVE, NOON, OPTIONS, Staging, all_rows, ask, bar, contract, day, window
 
 from stagingest.datasets import DATASETS, dataset
@@ -105,6 +107,25 @@ def test_overlapping_entries_load_in_their_order_across_runs(staging: Staging, d
         run(db, staging)
     run(tmp_path / "at-once.duckdb", staging)
     assert all_rows(db, STOCKS) == all_rows(tmp_path / "at-once.duckdb", STOCKS)
+
+
+spans = st.tuples(st.sampled_from(["A", "B", "A B", "B C"]), st.integers(0, 6), st.integers(1, 4))
+
+
+@settings(max_examples=12)
+@given(st.lists(spans, min_size=1, max_size=8), st.integers(1, 3), st.sampled_from([1, 7, 1_500_000]))
+def test_every_row_is_the_one_that_was_answered_last(
+    tmp_path_factory: pytest.TempPathFactory, work: list[tuple[str, int, int]], group: int, batch_rows: int
+) -> None:
+    folder = tmp_path_factory.mktemp("work")
+    staging, expected = Staging(folder / "staging"), {}
+    for price, (symbols, start, days) in enumerate(work):
+        staging.bars(symbols, start, start + days, price=price)
+        expected |= {(each, at): price + 1.0 for each in symbols.split() for at in range(start, start + days)}
+        if price % group == 0:
+            run(folder / "market.duckdb", staging, batch_rows=batch_rows)
+    run(folder / "market.duckdb", staging, batch_rows=batch_rows)
+    assert closes(folder / "market.duckdb") == sorted((*key, close) for key, close in expected.items())
 
 
 def test_a_row_the_vendor_failed_to_repeat_is_kept(staging: Staging, db: Path) -> None:
@@ -305,6 +326,46 @@ def test_a_loader_killed_while_it_creates_the_database_leaves_none(staging: Stag
         staging.bars(f"S{number}", 0, 4, price=number)
     assert run(db, staging).rows == 24
     assert [path.name for path in db.parent.iterdir() if path.name.startswith(db.name)] == [db.name]
+
+
+INTERRUPTED = """
+    import sys
+    sys.path.insert(0, {tests!r})
+    from pathlib import Path
+    from loadlab import Staging
+    from stagingest.loading import load
+    from stagingest.targets.duckdb import DuckDB
+
+    staging = Staging(Path({root!r}))
+    for number in range(2):
+        staging.bars(f"S{{number}}", 0, 4, price=number)
+
+    class Slow(DuckDB):
+        def _enter(self, *args):
+            super()._enter(*args)
+            if self.ready:
+                print("inserted", flush=True)
+                self._all("SELECT sum(hash(a.range + b.range)) FROM range(1000000) a, range(1000000) b")
+            self.ready = True
+
+    target = Slow(Path({db!r}), threads=1)
+    target.ready = False
+    try:
+        load([staging], target, batch_rows=4)
+    except KeyboardInterrupt:
+        sys.exit(130)
+"""
+
+
+def test_an_interrupted_load_stops_and_leaves_whole_batches(staging: Staging, db: Path) -> None:
+    script = INTERRUPTED.format(tests=str(Path(__file__).parent), root=str(staging.root), db=str(db))
+    child = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, text=True)
+    assert child.stdout.readline() == "inserted\n"
+    child.send_signal(signal.SIGINT)
+    child.communicate()
+    assert child.returncode == 130
+    assert {symbol for symbol, _, _ in closes(db)} == {"S0"}
+    assert ask(db, "SELECT seq FROM ledger") == [(1,)]
 
 
 class Failing(DuckDB):

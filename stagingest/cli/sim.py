@@ -40,6 +40,8 @@ def sim(
     still = now.replace(tzinfo=UTC) if now else None
     server = imitation.Server(market, policy, port=port, clock=lambda: still or datetime.now(UTC))
     prices = "replayed" if replay else "generated"
+    for name in market.skipped:
+        o.say(f"Not replayed, its columns are of no known shape: {name}")
     o.out(f"# imitation of Alpaca; its prices are {prices}")
     for name in ("APCA_API_DATA_URL", "APCA_API_BASE_URL"):
         o.out(f"export {name}={server.url}")

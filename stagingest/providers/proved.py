@@ -24,14 +24,15 @@ _COUNT = r"(?:0|[1-9][0-9]*)"
 _NUMBER = _COUNT + r"(?:\.[0-9]+)?"
 # Whether the day and the hour exist is left to the CSV reader, which is strict about both.
 _STAMP = r'"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-5][0-9]:00Z"'
-_GRAMMAR = {"t": _STAMP, "v": _COUNT, "n": f"(?:{_COUNT}|null)", "vw": f"(?:{_NUMBER}|null)"}
+_GRAMMAR = {"t": _STAMP, **dict.fromkeys(COUNTS, _COUNT), **dict.fromkeys(DOUBLES, _NUMBER)}
 
-# `"AAPL":[{"c":1.5,"n":null,"t":"2024-01-02T05:30:00Z"},` becomes a line `AAPL,` and a line
-# `,1.5,,2024-01-02T05,30,00Z`: colons separate, so that a stamp's hour is left in a form Arrow reads as ISO 8601.
+# `"AAPL":[{"c":1.5,"n":7,"t":"2024-01-02T05:30:00Z"},` becomes a line `AAPL,` and a line
+# `,1.5,7,2024-01-02T05,30,00Z`: colons separate, so that a stamp's hour is left in a form Arrow reads as ISO 8601.
 _LINES = bytes.maketrans(b"}[:", b"\n\n,")
 _DELETED = b'{]",abcdefghijklmnopqrstuvwxyz'
 _STAMP_CELLS = ("hour", "minute", "second")
 
+_MINUTE_S = pa.scalar(60, pa.int64())
 _MOST_BYTES = 1 << 30
 # From here on doubles skip integers: what is right there is for the reader by name to say.
 _EXACT = 2.0**53
@@ -58,7 +59,7 @@ def read(body: bytes) -> Rows | None:
         )
     except pa.ArrowInvalid:
         return None
-    return _rows(envelope, symbols, {name: table.column(name).combine_chunks() for name in table.column_names})
+    return _rows(envelope, symbols, {name: table.column(name).chunk(0) for name in table.column_names})
 
 
 def _envelope(head: bytes, tail: bytes) -> dict[str, Any] | None:
@@ -95,7 +96,7 @@ def _matches(body: bytes, start: int, end: int, keys: tuple[str, ...]) -> bool:
 @lru_cache(maxsize=64)
 def _proof(keys: tuple[str, ...]) -> pc.MatchSubstringOptions:
     """Matches `"SYMBOL":[bar,…],…` and nothing else; two copies of a bar, as each costs time to compile."""
-    bar = ",".join(f'"{key}":{_GRAMMAR.get(key, _NUMBER)}' for key in keys)
+    bar = ",".join(f'"{key}":{_GRAMMAR[key]}' for key in keys)
     return pc.MatchSubstringOptions(rf"\A{_NAME}:\[\{{(?:{bar}(?:\}},\{{|\}}\],{_NAME}:\[\{{))*{bar}\}}\]\z")
 
 
@@ -109,7 +110,13 @@ def _cells(keys: tuple[str, ...]) -> csv.ReadOptions:
 def _kinds(keys: tuple[str, ...]) -> csv.ConvertOptions:
     kinds = {key: pa.int64() if key in COUNTS else pa.float64() for key in keys if key != "t"}
     kinds |= {"hour": pa.timestamp("us"), "minute": pa.int64()}
-    return csv.ConvertOptions(column_types=kinds, include_columns=list(kinds), null_values=[""], check_utf8=False)
+    return csv.ConvertOptions(
+        column_types=kinds,
+        include_columns=list(kinds),
+        null_values=[],
+        timestamp_parsers=[csv.ISO8601],
+        check_utf8=False,
+    )
 
 
 def _parsing(symbols: list[tuple[int, str]]) -> csv.ParseOptions:
@@ -132,9 +139,8 @@ def _rows(envelope: dict[str, Any], symbols: list[tuple[int, str]], columns: dic
     names = [name for _, name in symbols]
     # No double is negative here, so one that is infinite or too large shows in the sum.
     if len(set(names)) < len(names) or any(
-        values.null_count and key in REQUIRED or key in DOUBLES and (pc.sum(values).as_py() or 0.0) >= _EXACT
-        for key, values in columns.items()
+        pc.sum(values).as_py() >= _EXACT for key, values in columns.items() if key in DOUBLES
     ):
         return None
-    ts = pc.add(hour, pc.multiply(minute, 60).cast(pa.duration("s")))
+    ts = pc.add(hour, pc.multiply(minute, _MINUTE_S).view(pa.duration("s")))
     return Rows(envelope, runs(names, ends), ts, columns)

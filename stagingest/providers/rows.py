@@ -1,11 +1,12 @@
 """The rows of a bars page, as both of its readers hand them over."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 DOUBLES = {"o": "open", "h": "high", "l": "low", "c": "close", "vw": "vwap"}
 COUNTS = {"v": "volume", "n": "trade_count"}
@@ -40,5 +41,7 @@ class Rows:
 
 def runs(names: Sequence[str], ends: Sequence[int]) -> pa.DictionaryArray:
     """The symbol of every row: `names[i]` from where the one before it ends up to row `ends[i]`."""
-    codes = pa.RunEndEncodedArray.from_arrays(pa.array(ends, pa.int32()), pa.array(range(len(names)), pa.int32()))
-    return pa.DictionaryArray.from_arrays(pc.run_end_decode(codes), pa.array(names, pa.string()))
+    lengths = [end - start for start, end in pairwise((0, *ends))]
+    codes = b"".join(code.to_bytes(4, sys.byteorder) * length for code, length in enumerate(lengths))
+    indices = pa.Array.from_buffers(pa.int32(), sum(lengths), [None, pa.py_buffer(codes)])
+    return pa.DictionaryArray.from_arrays(indices, pa.array(names, pa.string()))

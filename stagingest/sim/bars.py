@@ -15,6 +15,8 @@ from typing import Any, Generic, Protocol, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from stagingest.sim.columns import add, constant, div, mul, real, sub
+
 _ALLOWED: dict[str, Collection[int]] = {
     "Min": range(1, 60),
     "Hour": range(1, 24),
@@ -117,6 +119,10 @@ def _text_of(frame: pa.Table, name: str) -> pa.Array:
     return pc.cast(column, pa.string())
 
 
+def _part(part: Any) -> Any:
+    return constant(part) if isinstance(part, str) else part
+
+
 def encode(frame: pa.Table) -> Bars:
     """The JSON of a frame; columns it does not have are not in the JSON."""
     parts: list[Any] = []
@@ -124,7 +130,7 @@ def encode(frame: pa.Table) -> Bars:
         quote = '"' if name == "t" else ""
         opening = f'{parts.pop()},"{name}":{quote}' if parts else f'{{"{name}":{quote}'
         parts += [opening, _text_of(frame, name), 'Z"' if quote else ""]
-    rows = pc.binary_join_element_wise(*parts[:-1], parts[-1] + "},", "")
+    rows = pc.binary_join_element_wise(*map(_part, [*parts[:-1], parts[-1] + "},", ""]))
     stamps = frame["t"].combine_chunks()
     return Bars(
         _view(stamps.buffers()[1]).cast("q")[stamps.offset : stamps.offset + len(stamps)],
@@ -139,19 +145,19 @@ def _view(buffer: pa.Buffer | None) -> memoryview:
 
 def intraday_buckets(stamps: pa.Array, step_s: int) -> pa.Array:
     """The start of each stamp's interval on the UTC grid, which begins anew at each UTC midnight."""
-    midnight = pc.multiply(pc.divide(stamps, _DAY_S), _DAY_S)
-    return pc.add(midnight, pc.multiply(pc.divide(pc.subtract(stamps, midnight), step_s), step_s))
+    midnight = mul(div(stamps, _DAY_S), _DAY_S)
+    return add(midnight, mul(div(sub(stamps, midnight), step_s), step_s))
 
 
 def aggregate(frame: pa.Table, buckets: pa.Array, by: tuple[str, ...] = ()) -> pa.Table:
     """The frame summed to one row per bucket (and per value of the columns `by`)."""
-    worth = pc.multiply(frame["vw"], pc.cast(frame["v"], pa.float64()))
+    worth = mul(frame["vw"], real(frame["v"]))
     frame = frame.set_column(frame.column_names.index("t"), "t", buckets).append_column("worth", worth)
     how = [("o", "first"), ("h", "max"), ("l", "min"), ("c", "last"), ("v", "sum"), ("n", "sum"), ("worth", "sum")]
     groups = frame.group_by([*by, "t"], use_threads=False).aggregate(how)
     groups = groups.sort_by([(name, "ascending") for name in (*by, "t")])  # groups come in the order of their hash
     sums = {name: groups[f"{name}_{function}"] for name, function in how}
-    mean = pc.round(pc.divide(sums.pop("worth"), pc.cast(sums["v"], pa.float64())), 6)
+    mean = pc.round(div(sums.pop("worth"), real(sums["v"])), 6)
     return pa.table({**{name: groups[name] for name in (*by, "t")}, **sums, "vw": mean})
 
 

@@ -5,6 +5,8 @@ from hashlib import blake2b
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from stagingest.sim.columns import add, mul, sub
+
 
 def seed(*key: object) -> int:
     """A 63-bit number that stands for `key`."""
@@ -25,4 +27,4 @@ def uniform(size: int, *key: object) -> pa.Array:
 def noise(size: int, *key: object) -> pa.Array:
     """`size` numbers with mean 0 and variance 1, nearly normal; a longer row begins with the shorter one."""
     three = [uniform(size, *key, part) for part in range(3)]
-    return pc.multiply(pc.subtract(pc.add(pc.add(three[0], three[1]), three[2]), 1.5), 2.0)
+    return mul(sub(add(add(three[0], three[1]), three[2]), 1.5), 2.0)

@@ -15,6 +15,7 @@ from stagingest.errors import UsageError
 from stagingest.sim.bars import Bars, Cache, Spec, Timeframe, aggregate, encode, intraday_buckets
 from stagingest.sim.chains import Chains
 from stagingest.sim.chance import fraction, seed
+from stagingest.sim.columns import add, mul
 from stagingest.sim.contracts import Contract
 from stagingest.sim.moments import FIRST_DAY, Moment, calendar, periods, stamp
 from stagingest.sim.walks import scaled, seen_by, times, walk, within
@@ -147,7 +148,7 @@ class Generated:
         if not moment.complete and moment.session >= self.listed(symbol):
             minutes = self._minutes(symbol, spec.feed, _monday(moment.session), moment)
             minutes = minutes.filter(pc.greater_equal(minutes["t"], today))
-            so_far = aggregate(minutes, pc.add(pc.multiply(minutes["t"], 0), today))
+            so_far = aggregate(minutes, add(mul(minutes["t"], 0), today))
             bucket = pa.array([self._edge(spec, moment)] * so_far.num_rows, pa.int64())
             rows = pa.concat_tables([rows, so_far.append_column("bucket", bucket).select(rows.column_names)])
         return encode(self._finish(symbol, spec, moment, rows))
@@ -184,7 +185,7 @@ class Generated:
         last = max(known.index(min(monday + _WEEK, moment.session + timedelta(days=1))), first)
         days = self._days(symbol, feed, year).slice(first - skip, last - first)
         frame = within(feed, days, tuple(known.days[first:last]), self._seed, symbol, feed, monday)
-        return frame.filter(pc.less_equal(pc.add(frame["t"], 60), moment.horizon_s))
+        return frame.filter(pc.less_equal(add(frame["t"], 60), moment.horizon_s))
 
     # --- corporate actions
 

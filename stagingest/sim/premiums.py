@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from stagingest import sessions
 from stagingest.sim.bars import Timeframe, aggregate, intraday_buckets
 from stagingest.sim.chance import uniform
+from stagingest.sim.columns import add, at_least, div, mul, real, sub, whole
 from stagingest.sim.moments import Moment, stamp
 
 _PRINTS = 4  # a day of four or more contracts is four prints: open, high, low, close
@@ -33,8 +34,8 @@ def premiums(
     """
     size = len(sides) * len(days)
     cell = pa.array(range(size), pa.int64())
-    k = pc.divide(cell, len(days))
-    day = pc.subtract(cell, pc.multiply(k, len(days)))
+    k = div(cell, len(days))
+    day = sub(cell, mul(k, len(days)))
     spot = pc.take(pa.array(spots, pa.float64()), day)
     strike = pc.take(pa.array([strike for strike, _ in sides], pa.float64()), k)
     sign = pc.take(pa.array([1.0 if call else -1.0 for _, call in sides]), k)
@@ -55,34 +56,34 @@ def premiums(
 
 def _worth(spot: pa.Array, strike: pa.Array, years: pa.Array, sign: pa.Array) -> tuple[pa.Array, pa.Array]:
     """A plausible price, and the chance that the contract trades on a day."""
-    difference = pc.subtract(spot, strike)
-    squared = pc.power(pc.divide(difference, spot), 2.0)
-    inside = pc.max_element_wise(pc.multiply(difference, sign), 0.0)
-    near = pc.exp(pc.multiply(squared, -25.0))
-    time_value = pc.multiply(pc.multiply(pc.multiply(spot, 0.12), pc.sqrt(years)), near)
-    likely = pc.add(pc.multiply(pc.exp(pc.multiply(squared, -150.0)), 0.85), 0.05)
-    return pc.add(inside, time_value), likely
+    difference = sub(spot, strike)
+    squared = pc.power(div(difference, spot), 2.0)
+    inside = at_least(mul(difference, sign), 0.0)
+    near = pc.exp(mul(squared, -25.0))
+    time_value = mul(mul(mul(spot, 0.12), pc.sqrt(years)), near)
+    likely = add(mul(pc.exp(mul(squared, -150.0)), 0.85), 0.05)
+    return add(inside, time_value), likely
 
 
 def _prices(value: pa.Array, opening: pa.Array, high: pa.Array, low: pa.Array, volume: pa.Array) -> dict[str, pa.Array]:
     def cents(values: pa.Array) -> pa.Array:
-        return pc.max_element_wise(pc.round(values, 2), 0.01)
+        return at_least(pc.round(values, 2), 0.01)
 
     def off(values: pa.Array, share: pa.Array, most: float) -> pa.Array:
-        return pc.multiply(values, pc.add(pc.multiply(share, most), 1.0))
+        return mul(values, add(mul(share, most), 1.0))
 
     close = cents(value)
-    contracts = pc.add(pc.cast(pc.floor(pc.multiply(pc.power(volume, 4), 900.0)), pa.int64()), 1)
+    contracts = add(whole(mul(pc.power(volume, 4), 900.0)), 1)
     several = pc.greater_equal(contracts, _PRINTS)
-    first = pc.if_else(several, cents(off(value, pc.subtract(opening, 0.5), 0.2)), close)
-    highest, lowest = pc.max_element_wise(first, close), pc.min_element_wise(first, close)
+    first = pc.if_else(several, cents(off(value, sub(opening, 0.5), 0.2)), close)
+    highest, lowest = at_least(first, close), pc.min_element_wise(first, close)
     return {
         "o": first,
         "h": pc.if_else(several, cents(off(highest, high, 0.1)), close),
         "l": pc.if_else(several, cents(off(lowest, low, -0.1)), close),
         "c": close,
         "v": contracts,
-        "n": pc.add(pc.divide(contracts, 6), 1),
+        "n": add(div(contracts, 6), 1),
         "vw": close,
     }
 
@@ -91,8 +92,8 @@ def _prints(days: pa.Table) -> pa.Table:
     """The minute bars of daily bars: one print for a small day, else four that make its open, high, low and close."""
     several = pc.greater_equal(days["v"], _PRINTS)
     large = days.filter(several)
-    share = pc.divide(large["v"], _PRINTS)
-    rest = pc.subtract(large["v"], pc.multiply(share, _PRINTS - 1))
+    share = div(large["v"], _PRINTS)
+    rest = sub(large["v"], mul(share, _PRINTS - 1))
     parts = [_print(large, nth, price, rest if price == "c" else share) for nth, price in enumerate("ohlc")]
     small = days.filter(pc.invert(several))
     return pa.concat_tables([_print(small, 0, "c", small["v"]), *parts]).sort_by(_ORDER)
@@ -100,15 +101,15 @@ def _prints(days: pa.Table) -> pa.Table:
 
 def _print(days: pa.Table, nth: int, price: str, volume: pa.ChunkedArray) -> pa.Table:
     """One print of each day, in its `nth` quarter, at one of the day's prices."""
-    within = pc.cast(pc.floor(pc.multiply(days["chance"], pc.cast(days["quarter"], pa.float64()))), pa.int64())
-    minute = pc.add(pc.multiply(days["quarter"], nth), within)
+    within = whole(mul(days["chance"], real(days["quarter"])))
+    minute = add(mul(days["quarter"], nth), within)
     return pa.table(
         {
             "k": days["k"],
-            "t": pc.add(days["opens"], pc.multiply(minute, 60)),
+            "t": add(days["opens"], mul(minute, 60)),
             **dict.fromkeys(("o", "h", "l", "c", "vw"), days[price]),
             "v": volume,
-            "n": pc.add(pc.divide(volume, 6), 1),
+            "n": add(div(volume, 6), 1),
         }
     )
 
@@ -118,11 +119,11 @@ def until(days: pa.Table, moment: Moment, timeframe: Timeframe) -> pa.Table:
     today = stamp(moment.session)
     begun = days.filter(pc.less_equal(days["t"], today))
     prints = _prints(begun if timeframe.intraday else begun.filter(pc.equal(begun["t"], today)))
-    prints = prints.filter(pc.less_equal(pc.add(prints["t"], 60), moment.horizon_s))
+    prints = prints.filter(pc.less_equal(add(prints["t"], 60), moment.horizon_s))
     if timeframe.intraday:
         step_s = timeframe.seconds
         return prints if step_s == 60 else _summed(prints, intraday_buckets(prints["t"].combine_chunks(), step_s))
-    so_far = _summed(prints, pc.add(pc.multiply(prints["t"], 0), today))
+    so_far = _summed(prints, add(mul(prints["t"], 0), today))
     over = begun.filter(pc.less(begun["t"], today)).select(so_far.column_names)
     frame = pa.concat_tables([over, so_far]).sort_by(_ORDER)
     return frame if timeframe.unit == "Day" else _summed(frame, _period_stamps(frame["t"], timeframe))

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from stagingest.errors import UsageError
 from stagingest.sim.bars import Bars, Cache, Spec, Timeframe, encode
+from stagingest.sim.columns import div, mul
 from stagingest.sim.contracts import OCC, Contract
 from stagingest.sim.moments import Moment, stamp
 
@@ -172,7 +173,7 @@ def _seconds(moments: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _unit(stamps: pa.ChunkedArray) -> str:
-    hours = pc.multiply(pc.divide(stamps, 3600), 3600)
+    hours = mul(div(stamps, 3600), 3600)
     return "Hour" if pc.all(pc.equal(hours, stamps)).as_py() else "Min"
 
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from stagingest import sql
 from stagingest.datasets import DATASETS, Table
-from stagingest.errors import HeldError, StagingError, StagingestError, TargetError
+from stagingest.errors import HeldError, StagingError, TargetError
 from stagingest.model import Window
 from stagingest.targets import Batch, Mode, Receipt, Span
 
@@ -61,8 +61,7 @@ class DuckDB:
             "storage_compatibility_version": storage_version,
             **_SETTINGS,
         }
-        self._lock_timeout_s = lock_timeout_s
-        self._sleep, self._clock = sleep, clock
+        self._lock_timeout_s, self._sleep, self._clock = lock_timeout_s, sleep, clock
         self._db: duckdb.DuckDBPyConnection | None = None
 
     def open(self, roots: Iterable[Path]) -> None:
@@ -117,10 +116,7 @@ class DuckDB:
         )
 
     def take(self, batch: Batch) -> Receipt:
-        """Load a batch, rows and ledger, or nothing of it.
-
-        Raises TargetError naming the batch, also when its files do not hold the rows the manifest promises.
-        """
+        """Load a batch, rows and ledger, or nothing of it; a TargetError names the batch."""
         sql.check_schema(batch.dataset, batch.schema)
         now = self._clock().replace(tzinfo=None)
         try:
@@ -172,8 +168,8 @@ class DuckDB:
         # DuckDB streams: a result has to be read to its end before the next statement.
         try:
             return self._open.execute(text, values or None).fetchall()
-        except duckdb.Error as error:
-            raise TargetError(f"{self.path.name} says: {_first_line(error)}") from None
+        except (duckdb.Error, RuntimeError) as error:
+            raise _failure(self.path, error) from None
 
     def _one(self, text: str, **values: Any) -> Any:
         return self._all(text, **values)[0][0]
@@ -275,7 +271,7 @@ def contracts(path: Path, underlyings: Iterable[str]) -> list[tuple[str, date, s
         raise _refusal(path, error) from None
 
 
-def _refusal(path: Path, error: duckdb.Error) -> StagingestError:
+def _refusal(path: Path, error: duckdb.Error) -> BaseException:
     text = str(error)
     if "Could not set lock" in text:
         pid = "".join(re.findall(r"\(PID (\d+)\)", text)) or "unknown"
@@ -284,11 +280,15 @@ def _refusal(path: Path, error: duckdb.Error) -> StagingestError:
         return HeldError(f"{path.name} is open in this process.", "Close that connection first.")
     if "not a valid DuckDB database" in text:
         return TargetError(f"{path.name} is not a DuckDB database.", "Name another --db.")
-    return TargetError(f"{path.name} cannot be opened: {_first_line(error)}")
+    return _failure(path, error)
 
 
-def _first_line(error: duckdb.Error) -> str:
-    return str(error).partition("\n")[0]
+def _failure(path: Path, error: Exception) -> BaseException:
+    first_line = str(error).partition("\n")[0]
+    if first_line == "Query interrupted":
+        # A signal's own exception; duckdb 2.0 forgets which one it was.
+        return error.__cause__ or KeyboardInterrupt()
+    return TargetError(f"{path.name} cannot be used: {first_line}")
 
 
 def _sync(path: Path) -> None:
