@@ -29,6 +29,7 @@ PRELOAD = ("stagingest.lanes", "pyarrow.csv", "pyarrow.parquet")
 # Below this a second process's start costs more than it saves (measured: `scripts/bench job`).
 SMALL_JOB_ROWS = 200_000
 LANES = 8
+HUNG_S = 120.0
 
 
 def utc_now() -> datetime:
@@ -147,6 +148,7 @@ class _Run:
                 pool.shutdown()
                 self.cpu_s += pool.cpu_s()
             worker.close()
+            self._own_permit.unlink(missing_ok=True)
         stopped = [(kind, _advice(name, kind, why)) for name, (kind, why) in supervisor.agenda.stopped.items()]
         return self._end(supervisor.tally, stopped[0] if stopped else ("", ""), started)
 
@@ -181,12 +183,16 @@ class _Run:
         if processes:
             pool = Slots(
                 processes, lanes, setup=setup, setup_arg=arg, preload=PRELOAD,
-                on_note=self._note, hold=self.root / "workers.lock",
+                on_note=self._note, hung_after_s=HUNG_S, hold=self.root / "workers.lock",
             )  # fmt: skip
         else:
             pool = InProcess(lanes, setup=setup, setup_arg=arg, on_note=self._note)
         self._pools.append(pool)
         return pool
+
+    @property
+    def _own_permit(self) -> Path:
+        return self.root / "tmp" / f"{self.id}.permit"
 
     def _note(self, slot: int, note: object) -> None:
         self._events.put(note)
@@ -202,7 +208,7 @@ class _Run:
             path = limiter.record_path(state, provider, access.origin, access.credential, access.budget)
             gates = [limiter.GateSpec(path, access.lowest_plan_per_s, self.options.max_rps)]
             if self.options.max_rps:
-                own = self.root / "tmp" / f"{self.id}.permit"
+                own = self._own_permit
                 gates.append(limiter.GateSpec(own, self.options.max_rps, self.options.max_rps, self.options.max_rps))
             routes[access.budget] = Route(access.origin, access.headers, tuple(gates))
         return routes

@@ -2,6 +2,7 @@
 
 import random
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -20,6 +21,7 @@ from stagingest.worker import Beat, Setup
 
 PAGE_CAP = 100
 EMPTY_PAGES_CAP = 20
+SIGN_S = 10.0
 
 
 @dataclass(slots=True)
@@ -63,9 +65,11 @@ class Lanes:
         self._setup = setup
         self._client = Client(setup.lanes, gzip=setup.gzip)
         self._permits = {
-            name: limiter.Permits([spec.open() for spec in route.gates]) for name, route in setup.routes.items()
+            name: limiter.Permits([spec.open() for spec in route.gates], sleep=self._wait)
+            for name, route in setup.routes.items()
         }
         self._cooks = threading.BoundedSemaphore(setup.cooks)
+        self._noted_s = time.monotonic()
         self._budget = verdict.RetryBudget()
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -87,6 +91,13 @@ class Lanes:
             decision = end.decision
             bad = decision.bad if decision else ()
             return replace(course.result(end.outcome, end.reason), bad=bad, stop=_stop(decision))
+
+    def _wait(self, seconds: float) -> None:
+        """Sleep for a permit, with a sign of life now and then: waiting for the provider is not hanging."""
+        time.sleep(seconds)
+        if time.monotonic() - self._noted_s > SIGN_S:
+            self._noted_s = time.monotonic()
+            self._note(Beat("", 0, 0, 0, 0))
 
     def abort(self) -> None:
         """End requests in flight and waits for permits at once."""
@@ -176,8 +187,12 @@ class Lanes:
         route = self._setup.routes[request.budget]
         permits = self._permits[request.budget]
         lease = permits.take(self._stop)
+        if lease is None:
+            raise _OutcomeError(Outcome.DEFERRED, "the run is ending")
         course.requests += 1
         exchange = self._client.send(route.origin, request, dict(route.headers))
+        if self._stop.is_set():
+            raise _OutcomeError(Outcome.DEFERRED, "the run is ending")
         if isinstance(exchange, Reply):
             course.asked_at = course.asked_at or exchange.date or datetime.now(UTC)
             limited = exchange.status == 429

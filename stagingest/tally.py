@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from stagingest.model import Chunk, Outcome, Result
 
+_DUE_AGAIN = (Outcome.FORBIDDEN, Outcome.FAILED, Outcome.LOST, Outcome.CAPPED, Outcome.CONFLICT)
 GOOD = frozenset({Outcome.STAGED, Outcome.EMPTY})
 
 
@@ -85,6 +86,11 @@ class FetchSummary:
     peak_memory_bytes: int
     stopped: str = ""
     exit_code: int = 0
+
+    @property
+    def to_do(self) -> int:
+        """Chunks that the same command would ask again: those left, and those whose outcome covers nothing."""
+        return self.left + sum(self.outcomes.get(outcome.value, 0) for outcome in _DUE_AGAIN)
 
     @property
     def success_percent(self) -> float:

@@ -160,7 +160,7 @@ def test_an_adjusted_series_whose_base_has_moved_is_fetched_whole(tmp_path: Path
 
         text = "SELECT symbol, count(*), count(DISTINCT ts), min_by(close, ts) FROM stock_bars GROUP BY 1 ORDER BY 1"
         _, rows = read(place.db, text)
-        assert [(row[0], row[1], row[2]) for row in rows] == [("AAAA", 109, 109), ("BBBB", 109, 109)]
+        assert [(row[0], row[1], row[2]) for row in rows] == [("AAAA", 110, 110), ("BBBB", 110, 110)]
         assert rows[0][3] == pytest.approx(before["AAAA"]["close"] / 4, rel=1e-3)
         assert rows[1][3] == before["BBBB"]["close"]
         place.requests()

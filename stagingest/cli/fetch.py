@@ -65,7 +65,7 @@ def _document(fetched: "Fetched") -> dict[str, Any]:
         "changed": fetched.question.names.changed,
         "rejected": fetched.question.names.rejected,
         "notes": fetched.question.notes,
-        "continue": o.same_command() if summary.left else None,
+        "continue": o.same_command() if summary.to_do else None,
     }
 
 
@@ -87,8 +87,8 @@ def _words(fetched: "Fetched", staging: Path) -> None:
         o.say(f"  and {len(summary.failures) - 20} more; see `stagingest status --staging {staging}`")
     if summary.stopped:
         o.say(f"Stopped: {summary.stopped}")
-    if summary.left:
-        o.say(f"{summary.left} chunks are left. Continue with:\n  {o.same_command()}")
+    if summary.to_do:
+        o.say(f"{summary.to_do} chunks are left. Continue with:\n  {o.same_command()}")
     elif summary.rows:
         o.say(f"Next: stagingest load --staging {staging}")
 

@@ -271,6 +271,16 @@ def contracts(path: Path, underlyings: Iterable[str]) -> list[tuple[str, date, s
         raise _refusal(path, error) from None
 
 
+def read(path: Path, text: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Column names and rows of a query. Opened read-only and closed at once; raises as `DuckDB.open`."""
+    try:
+        with duckdb.connect(str(path), read_only=True, config=dict(_SETTINGS)) as db:
+            found = db.execute(text)
+            return [column[0] for column in found.description], found.fetchall()
+    except duckdb.Error as error:
+        raise _refusal(path, error) from None
+
+
 def _refusal(path: Path, error: duckdb.Error) -> BaseException:
     text = str(error)
     if "Could not set lock" in text:
