@@ -1,35 +1,43 @@
-"""Every endpoint by name."""
+"""Every endpoint by name, and the endpoint a provider has for a dataset."""
 
-import difflib
+from difflib import get_close_matches
 
 from stagingest.errors import UsageError
 from stagingest.model import Endpoint
 from stagingest.providers import alpaca
 
 DEFAULT_PROVIDER = "alpaca"
-
-ENDPOINTS: dict[str, Endpoint] = {
-    endpoint.name: endpoint for endpoint in (alpaca.StockBars(), alpaca.OptionBars(), alpaca.OptionContracts())
-}
+_EVERY: tuple[Endpoint, ...] = (alpaca.StockBars(), alpaca.OptionBars(), alpaca.OptionContracts())
+ENDPOINTS = {each.name: each for each in _EVERY}
 
 
 def endpoint(name: str) -> Endpoint:
-    """The endpoint of that name, `alpaca/stock-bars`. Raises UsageError with the nearest one."""
-    try:
-        return ENDPOINTS[name]
-    except KeyError:
-        near = difflib.get_close_matches(name, ENDPOINTS, 1, 0.0)[0]
-        known = ", ".join(ENDPOINTS)
-        raise UsageError(f"There is no endpoint {name!r}.", f"Did you mean {near}? Known: {known}.") from None
+    """The endpoint of that name, e.g. `alpaca/stock-bars`. Raises UsageError naming the nearest one."""
+    found = ENDPOINTS.get(name)
+    if found is None:
+        near = get_close_matches(name, ENDPOINTS, n=1, cutoff=0.0)[0]
+        raise UsageError(f"There is no endpoint {name!r}.", f"The nearest is {near}; there are {', '.join(ENDPOINTS)}.")
+    return found
 
 
-def resolve(name: str, provider: str | None = None) -> Endpoint:
-    """The endpoint of a dataset at a provider, or of a full name.
+def resolve(text: str, provider: str | None = None) -> Endpoint:
+    """The endpoint meant by a dataset (`stock-bars`) or an endpoint (`alpaca/stock-bars`).
 
-    Raises UsageError when both name a provider and differ, or there is none such.
+    Args:
+        text: a dataset's or an endpoint's name; an endpoint's says its own provider.
+        provider: whose endpoint of a dataset; the default is `alpaca`.
+
+    Raises UsageError naming the nearest valid value.
     """
-    if "/" not in name:
-        return endpoint(f"{provider or DEFAULT_PROVIDER}/{name}")
-    if provider and name.partition("/")[0] != provider:
-        raise UsageError(f"{name} and --provider {provider} name different providers.", "Leave --provider out.")
-    return endpoint(name)
+    if "/" in text:
+        return endpoint(text)
+    whose = provider or DEFAULT_PROVIDER
+    providers = sorted({each.provider for each in _EVERY})
+    if whose not in providers:
+        near = get_close_matches(whose, providers, n=1, cutoff=0.0)[0]
+        raise UsageError(f"There is no provider {whose!r}.", f"The nearest is {near}.")
+    datasets = [each.dataset for each in _EVERY if each.provider == whose]
+    if text not in datasets:
+        near = get_close_matches(text, datasets, n=1, cutoff=0.0)[0]
+        raise UsageError(f"There is no dataset {text!r}.", f"The nearest is {near}; there are {', '.join(datasets)}.")
+    return endpoint(f"{whose}/{text}")

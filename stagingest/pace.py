@@ -13,6 +13,7 @@ MOST_PER_S = 1e6
 LONGEST_PAUSE_S = 900.0
 
 _BURST_S = 0.04  # slots up to this old are still used, so that a late wake-up costs nothing
+_WASTE_MOST_S = 1.0  # of unused time still counts after an answer
 _IDLE_S = 5.0  # after such a rest, what was answered before says nothing about the limit
 _TOLD = 0.995  # of the limit in the headers: at this rate no window is overrun and no bucket runs dry
 _RESET_SLACK_S = 0.25  # resets and dates are whole seconds
@@ -76,7 +77,7 @@ class Pace(NamedTuple):
     last_cut_s: float
     reviewed_s: float  # when the rate last grew, or, while the provider refuses, when that began
     wasted_s: float  # time since then in which permits were due and nobody came
-    since_s: float  # where the measuring of the limit begins: the last refusal, the start, or the last rest
+    since_s: float  # when the provider last began to answer: the start, a renewal, or the end of a rest
 
     @classmethod
     def start(
@@ -203,31 +204,54 @@ def _refused(pace: Pace, seen: Seen, now_s: float) -> Pace:
 
 
 def _limit(pace: Pace, now_s: float, began_s: float, named_s: float) -> tuple[float, float]:
-    """The limit that a refusal suggests, and the rate to go on with.
-
-    What was answered between two refusals is what the provider allows. Where they lie far apart: a quota that
-    stays spent for a whole pause is one of a minute, and the rate was too high by the part of it that is left;
-    other refusals say that the rate was about right. The first one of a search halves the last doubling.
+    """The limit that a refusal suggests, and the rate to go on with: the first one of a search takes back the
+    last doubling; where the headers name the limit, the rate was about right; otherwise see below.
     """
     rate = pace.rate_per_s
-    slow = max(1.0, 2 / rate)  # few requests a minute: longer times hold as many of them
-    period_s = max(now_s + named_s - pace.since_s, 1e-3)
-    answered = pace.answered - pace.answered_before
-    measured = answered / period_s if period_s < _PERIOD_S * slow else math.inf
     if pace.told_per_s:
         limit = rate
     elif pace.pause_s or named_s > max(_LONG_S, 4 / rate):
-        top = pace.ceiling_per_s if pace.pause_s else rate
-        known = _left(pace.last_cut_s - began_s) if pace.pause_s else 1.0
-        limit = min(top, measured) if measured < math.inf else top * _left(now_s + named_s - began_s) / known
+        limit = _limit_of_quota(pace, now_s + named_s, began_s)
     elif pace.searching:
         return rate, rate / 2
     else:
-        least = rate * (0.5 if period_s < _SOON_S * slow else 0.85)
-        if answered >= _MANY:
-            least = min(least, 4 * measured)  # the rate was declared far above what was ever sent
-        limit = min(rate, max(measured, least))
+        limit = _limit_of_bucket(pace, now_s)
     return limit, _CUT * limit
+
+
+def _slow(rate_per_s: float) -> float:
+    """How much longer it takes to see as much of a rate below 2/s."""
+    return max(1.0, 2 / rate_per_s)
+
+
+def _limit_of_quota(pace: Pace, ends_s: float, began_s: float) -> float:
+    """What stays spent for a whole pause does not trickle back: it is a quota, whose period ends with the pause.
+
+    Its limit is what was answered from one renewal to the next; where that began too long ago, quotas are of a
+    minute, and the rate was too high by the part of it that is left.
+    """
+    top = pace.ceiling_per_s if pace.pause_s else pace.rate_per_s
+    period_s = max(ends_s - pace.since_s, 1e-3)
+    if period_s < _PERIOD_S * _slow(pace.rate_per_s):
+        return min(top, (pace.answered - pace.answered_before) / period_s)
+    known = _left(pace.last_cut_s - began_s) if pace.pause_s else 1.0
+    return top * _left(ends_s - began_s) / known
+
+
+def _limit_of_bucket(pace: Pace, now_s: float) -> float:
+    """Between two refusals a bucket was refilled by what it answered; if they lie far apart the rate was right."""
+    rate, slow = pace.rate_per_s, _slow(pace.rate_per_s)
+    began_s, before = pace.last_cut_s, pace.answered_at_cut
+    if pace.since_s - began_s > max(_LONG_S, 2 / rate):  # nothing trickled in during so long a pause
+        began_s, before = pace.since_s, pace.answered_before
+    period_s = max(now_s - began_s, 1e-3)
+    if period_s > _PERIOD_S * slow:
+        return rate
+    answered = pace.answered - before
+    least = rate * (0.5 if period_s < _SOON_S * slow else 0.85)
+    if answered >= _MANY:
+        least = min(least, 4 * answered / period_s)  # the rate was declared far above what was ever sent
+    return min(rate, max(answered / period_s, least))
 
 
 def _left(spent_s: float) -> float:
@@ -236,13 +260,13 @@ def _left(spent_s: float) -> float:
 
 def _answered(pace: Pace, seen: Seen, now_s: float) -> Pace:
     if not pace.pause_s:
-        return _grown(pace, now_s)._replace(reviewed_s=now_s, wasted_s=0.0)
+        return _grown(pace, now_s)
     if seen.issued_s <= pace.last_cut_s:
         return pace
-    # the provider answers again: sleepers ask anew, and a new period began when it last refused
+    # the provider answers again: sleepers ask anew
     return pace._replace(
         epoch=pace.epoch + 1, pause_s=0.0, pause_until_s=now_s, tat_s=seen.issued_s + 1 / pace.rate_per_s,
-        reviewed_s=now_s, wasted_s=0.0, since_s=pace.last_cut_s, answered_before=pace.answered_at_cut,
+        reviewed_s=now_s, wasted_s=0.0, since_s=now_s, answered_before=pace.answered - 1,
     )  # fmt: skip
 
 
@@ -253,6 +277,7 @@ def _grown(pace: Pace, now_s: float) -> Pace:
     """
     rate, ceiling = pace.rate_per_s, pace.ceiling_per_s
     used_s = now_s - pace.reviewed_s - 2 * pace.wasted_s
+    pace = pace._replace(reviewed_s=now_s, wasted_s=min(max(-used_s / 2, 0.0), _WASTE_MOST_S))
     if used_s <= 0:
         return pace
     if pace.searching:

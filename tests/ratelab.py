@@ -85,7 +85,10 @@ class FixedWindow:
         if now_s >= self.reset_s:
             begins_s = (now_s + self.phase_s) // self.window_s * self.window_s - self.phase_s
             self.reset_s = begins_s + self.window_s
+            first = self.quota == 0
             self.quota = self.left = round(self.limit(begins_s) * self.window_s)
+            if first:  # others used the window until now
+                self.left = round(self.quota * (self.reset_s - now_s) / self.window_s)
         status = 200 if self.left else 429
         self.left = max(0, self.left - 1)
         if self.says == "headers":
@@ -198,7 +201,7 @@ class Scene:
     Args:
         name: what it is.
         make: the provider, its window's phase drawn from a seed.
-        allowed: requests it answers at best in `seconds`, beside what a bucket holds at first.
+        allowed: requests it answers at best in `seconds`.
         lowest_per_s: the provider's lowest plan, where the search begins.
         least: of the allowed requests that must be answered.
         most: share of refused requests.
@@ -221,9 +224,7 @@ class Scene:
         per_s = self.allowed / self.seconds
         lanes = max(4, math.ceil(1.5 * per_s * LATENCY_S))
         each = lanes if self.dies_s < math.inf else math.ceil(lanes / 2)
-        fleet = Fleet(
-            self.make(random.Random(seed)), processes=2, lanes=each, seed=seed, dies_s=self.dies_s
-        )
+        fleet = Fleet(self.make(random.Random(seed)), processes=2, lanes=each, seed=seed, dies_s=self.dies_s)
         return fleet.run(gate(fleet.clock), self.seconds)
 
 
@@ -245,8 +246,10 @@ def scenes(name: str, per_s: float, lowest_per_s: float, size: float) -> list[Sc
     steadily, half = steady(per_s), halving(per_s, _QUARTER / 2)
     full, less = per_s * _QUARTER, per_s * _QUARTER * 0.75
 
-    def scene(what: str, make: Callable[[random.Random], Provider], least: float, most: float) -> Scene:
-        return Scene(f"{name}, {what}", make, full, _QUARTER, lowest_per_s, least, most)
+    def scene(
+        what: str, make: Callable[[random.Random], Provider], least: float, most: float, held: float = 0.0
+    ) -> Scene:
+        return Scene(f"{name}, {what}", make, full + held, _QUARTER, lowest_per_s, least, most)
 
     kept = scene("bucket, cap at 98 %", _bucket(steadily, size), 0.979, 0.0)
     windowed = scene("window, cap at 98 %", _window(steadily), 0.979, 0.0)
@@ -256,7 +259,7 @@ def scenes(name: str, per_s: float, lowest_per_s: float, size: float) -> list[Sc
     killed = scene("bucket, one process killed", _bucket(steadily, size), 0.98, 0.012)
     return [
         scene("bucket", _bucket(steadily, size), 0.98, 0.012),
-        scene("bucket of a minute", _bucket(steadily, 60 * per_s), 0.98, 0.012),
+        scene("bucket of a minute", _bucket(steadily, 60 * per_s), 0.98, 0.012, held=60 * per_s),
         scene("bucket, headers", _bucket(steadily, size, headers=True), 0.98, 0.012),
         scene("window, headers", _window(steadily, "headers"), 0.98, 0.012),
         scene("window, Retry-After", _window(steadily, "retry-after"), 0.85, 0.02),

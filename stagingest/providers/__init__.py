@@ -1,0 +1,1 @@
+"""One file per provider, and what their files share."""

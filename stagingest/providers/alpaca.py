@@ -1,13 +1,14 @@
 """Alpaca's endpoints: stock bars, option bars, option contracts."""
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from difflib import get_close_matches
 
 from stagingest import planning, sessions
 from stagingest.errors import UsageError
-from stagingest.model import Chunk, Cut, Kind, OptionSymbol, Page, Request, Series
+from stagingest.model import Chunk, Cut, Grid, Kind, OptionSymbol, Page, Request, Series
 from stagingest.providers import bars, contracts
 from stagingest.providers.timeframe import Timeframe
 
@@ -16,7 +17,12 @@ FEEDS = ("sip", "iex", "otc", "boats")
 ADJUSTMENTS = ("raw", "split", "dividend", "spin-off", "all")
 STATUSES = ("active", "inactive")
 # What `canonical` takes beside the endpoint's own options, when it asks for nothing: one set of options fits all.
-_NOTHING = {"feed": ("", "sip", "delayed_sip"), "adjustment": ("", "raw"), "currency": ("", "USD"), "asof": ("", "latest")}
+_NOTHING = {
+    "feed": ("", "sip", "delayed_sip"),
+    "adjustment": ("", "raw"),
+    "currency": ("", "USD"),
+    "asof": ("", "latest"),
+}
 
 _TICKER = re.compile(r"[A-Z]+([.\-][A-Z]+)?")
 _CLASS = re.compile(r"([A-Z]+)(?:/([A-Z]+)|-([A-Z]))")
@@ -32,7 +38,7 @@ _OPTION_MINUTES = 405
 _CONTRACTS_PER_YEAR = 2_500
 
 
-class _Bars:
+class _Bars(ABC):
     """What the two bars endpoints share: windows of sessions, RFC 3339 bounds, pages by token."""
 
     provider = "alpaca"
@@ -48,14 +54,18 @@ class _Bars:
         """The first day, or the start of the week or months, whose bars may change after `asked_at` (UTC)."""
         timeframe = Timeframe.parse(series["interval"])
         today = sessions.new_york(asked_at).date()
-        settled = timeframe.length + _DELAY
         # Bars of several hours that began the day before may be open still.
         days = (today - 2 * _DAY, today - _DAY, today)
-        first = next((day for day in days if self._over(series, day) + settled > asked_at), today + _DAY)
-        return planning.floor(timeframe.grid, first)
+        open_days = (day for day in days if self._final_at(series, timeframe, day) > asked_at)
+        return planning.floor(timeframe.grid, next(open_days, today + _DAY))
 
-    def _over(self, series: Series, day: date) -> datetime:
-        raise NotImplementedError
+    def _final_at(self, series: Series, timeframe: Timeframe, day: date) -> datetime:
+        close = self._close(series, day)
+        return sessions.instant(day + _DAY) if close is None else close + timeframe.length + _DELAY
+
+    @abstractmethod
+    def _close(self, series: Series, day: date) -> datetime | None:
+        """When trading of `day` ends (UTC), None when nobody trades."""
 
     def first(self, chunk: Chunk, not_after: datetime | None = None) -> Request:
         """The first page; both bounds are inclusive, so the last one stops a second short of the next window."""
@@ -115,11 +125,11 @@ class StockBars(_Bars):
         share = 0.6 if timeframe.intraday else 1.0
         return Cut(timeframe.grid, 200, share * timeframe.most_per_session(_EXTENDED_MINUTES), page_rows=PAGE_ROWS)
 
-    def _over(self, series: Series, day: date) -> datetime:
-        # The overnight market of `boats` knows no close.
-        if sessions.is_session(day) and series["feed"] != "boats":
-            return sessions.instant(day, _EXTENDED_CLOSE)
-        return sessions.instant(day + _DAY)
+    def _close(self, series: Series, day: date) -> datetime | None:
+        # The overnight market of `boats` begins on days without a session and passes midnight.
+        if series["feed"] == "boats":
+            return sessions.instant(day + _DAY)
+        return sessions.instant(day, _EXTENDED_CLOSE) if sessions.is_session(day) else None
 
 
 class OptionBars(_Bars):
@@ -146,10 +156,8 @@ class OptionBars(_Bars):
         timeframe = Timeframe.parse(series["interval"])
         return Cut(timeframe.grid, 100, 0.5 * timeframe.most_per_session(_OPTION_MINUTES), page_rows=PAGE_ROWS)
 
-    def _over(self, series: Series, day: date) -> datetime:
-        if sessions.is_session(day):
-            return sessions.hours(day)[1] + _OPTIONS_AFTER_CLOSE
-        return sessions.instant(day + _DAY)
+    def _close(self, series: Series, day: date) -> datetime | None:
+        return sessions.hours(day)[1] + _OPTIONS_AFTER_CLOSE if sessions.is_session(day) else None
 
 
 class OptionContracts:
@@ -179,7 +187,7 @@ class OptionContracts:
         """One page: ten underlyings at most, fewer when many years of expiries are asked."""
         span = date.fromisoformat(series["expiry_lte"]) - date.fromisoformat(series["expiry_gte"])
         rows = _CONTRACTS_PER_YEAR * (span.days + 1) / 365
-        return Cut(planning.Grid(), 10, rows, target_rows=PAGE_ROWS, page_rows=PAGE_ROWS)
+        return Cut(Grid(), 10, rows, target_rows=PAGE_ROWS, page_rows=PAGE_ROWS)
 
     def final_before(self, series: Series, asked_at: datetime) -> date:
         """Tomorrow in New York: the listing of today is known once asked."""
@@ -253,7 +261,9 @@ def _currency(value: str) -> str:
 
 def _asof(value: str) -> str:
     text = value.strip()
-    return {"latest": "", "": "", "-": "-"}.get(text) if text in ("latest", "", "-") else str(_day("asof", text))
+    if text in ("", "latest"):
+        return ""
+    return text if text == "-" else str(_day("asof", text))
 
 
 def _day(name: str, text: str) -> date:

@@ -7,7 +7,7 @@ equal rows, and what `proved` declines `named` judges.
 import re
 from datetime import UTC, datetime
 from itertools import accumulate, chain
-from typing import Any, NoReturn
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -59,11 +59,13 @@ def session_dates(ts: pa.Array, series: Series, window: Window) -> pa.Array:
         series: its interval decides; days, weeks and months are stamped New York midnight, 04:00 or 05:00 UTC.
         window: holds all of `ts`; changes of New York's clock are looked up in it.
     """
-    intraday = Timeframe.parse(series["interval"]).intraday
-    (_, offset_h), *later = sessions.switches(window.start, window.end) if intraday else [(None, -4)]
+    if not Timeframe.parse(series["interval"]).intraday:
+        return _shifted(ts, -4).cast(pa.date32())
+    (_, offset_h), *switches = sessions.switches(window.start, window.end)
     local = _shifted(ts, offset_h)
-    for moment, hours in later:
-        local = pc.if_else(pc.less(ts, pa.scalar(moment.replace(tzinfo=None), ts.type)), local, _shifted(ts, hours))
+    for moment, hours in switches:
+        before = pc.less(ts, pa.scalar(moment.replace(tzinfo=None), ts.type))
+        local = pc.if_else(before, local, _shifted(ts, hours))
     return local.cast(pa.date32())
 
 
@@ -139,7 +141,7 @@ def _number(symbol: str, bar: dict[str, Any], key: str) -> int | float | None:
     if value is None and key not in REQUIRED:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
-        _refuse(symbol, bar, key, "a number")
+        raise _refused(symbol, bar, key, "a number")
     return value
 
 
@@ -153,7 +155,7 @@ def _whole(symbol: str, bar: dict[str, Any], key: str) -> int | None:
     if value is None:
         return None
     if int(value) != value or not -(2**63) <= value < 2**63:
-        _refuse(symbol, bar, key, "a whole number of 64 bits")
+        raise _refused(symbol, bar, key, "a whole number of 64 bits")
     return int(value)
 
 
@@ -164,12 +166,12 @@ def _instant(symbol: str, bar: dict[str, Any]) -> datetime:
             return datetime.fromisoformat(value).astimezone(UTC).replace(tzinfo=None)
         except (ValueError, OverflowError):
             pass
-    _refuse(symbol, bar, "t", "an RFC 3339 timestamp")
+    raise _refused(symbol, bar, "t", "an RFC 3339 timestamp")
 
 
-def _refuse(symbol: str, bar: dict[str, Any], key: str, wanted: str) -> NoReturn:
+def _refused(symbol: str, bar: dict[str, Any], key: str, wanted: str) -> PageError:
     has = f"is {bar[key]!r:.40}" if key in bar else "is missing"
-    raise PageError(f"In a bar of {symbol}, stamped {bar.get('t')!r:.40}, field {key!r} {has} instead of {wanted}.")
+    return PageError(f"In a bar of {symbol}, stamped {bar.get('t')!r:.40}, field {key!r} {has} instead of {wanted}.")
 
 
 def _check(rows: Rows, chunk: Chunk, request: Request) -> None:

@@ -7,7 +7,6 @@ JSON into objects. The order of the keys is learnt from the first bar; nothing i
 """
 
 import struct
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -23,7 +22,7 @@ _NAME = r'"[A-Z0-9.\-]+"'
 _COUNT = r"(?:0|[1-9][0-9]*)"
 _NUMBER = _COUNT + r"(?:\.[0-9]+)?"
 # Whether the day and the hour exist is left to the CSV reader, which is strict about both.
-_STAMP = r'"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-5][0-9]:00Z"'
+_STAMP = r'"[12][0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-5][0-9]:00Z"'
 _GRAMMAR = {"t": _STAMP, **dict.fromkeys(COUNTS, _COUNT), **dict.fromkeys(DOUBLES, _NUMBER)}
 
 # `"AAPL":[{"c":1.5,"n":7,"t":"2024-01-02T05:30:00Z"},` becomes a line `AAPL,` and a line
@@ -40,8 +39,9 @@ _EXACT = 2.0**53
 
 def read(body: bytes) -> Rows | None:
     """The rows of a page, or None when its shape is not proved."""
-    start, end = body.find(_OPENING + b'"') + len(_OPENING), body.rfind(b"]") + 1
-    if start < len(_OPENING) or end <= start or len(body) > _MOST_BYTES:
+    opening = body.find(_OPENING)
+    start, end = opening + len(_OPENING), body.rfind(b"]") + 1
+    if opening < 0 or not start < end < _MOST_BYTES or not body.startswith(b'"', start):
         return None
     head, tail = body[:start], body[end:]
     envelope, keys = _envelope(head, tail), _keys(body, start)
@@ -95,9 +95,12 @@ def _matches(body: bytes, start: int, end: int, keys: tuple[str, ...]) -> bool:
 
 @lru_cache(maxsize=64)
 def _proof(keys: tuple[str, ...]) -> pc.MatchSubstringOptions:
-    """Matches `"SYMBOL":[bar,…],…` and nothing else; two copies of a bar, as each costs time to compile."""
+    """Matches `"SYMBOL":[bar,…],…` and nothing else, of text that begins with a quote.
+
+    A bar is written once, behind each of the three things that may precede it: copies cost time to compile.
+    """
     bar = ",".join(f'"{key}":{_GRAMMAR[key]}' for key in keys)
-    return pc.MatchSubstringOptions(rf"\A{_NAME}:\[\{{(?:{bar}(?:\}},\{{|\}}\],{_NAME}:\[\{{))*{bar}\}}\]\z")
+    return pc.MatchSubstringOptions(rf"\A(?:(?:(?:\A|\}}\],){_NAME}:\[|\}},)\{{{bar})+\}}\]\z")
 
 
 @lru_cache(maxsize=64)
@@ -126,16 +129,15 @@ def _parsing(symbols: list[tuple[int, str]]) -> csv.ParseOptions:
         symbols.append((line.number, line.text.rstrip(",")))
         return "skip"
 
-    handler: Callable[[csv.InvalidRow], str] = note
     return csv.ParseOptions(
-        quote_char=False, double_quote=False, escape_char=False, ignore_empty_lines=False, invalid_row_handler=handler
+        quote_char=False, double_quote=False, escape_char=False, ignore_empty_lines=False, invalid_row_handler=note
     )
 
 
 def _rows(envelope: dict[str, Any], symbols: list[tuple[int, str]], columns: dict[str, pa.Array]) -> Rows | None:
     hour, minute = columns.pop("hour"), columns.pop("minute")
     # A line's number counts from 1 and counts the symbols' lines.
-    ends = [number - 1 - place for place, (number, _) in enumerate(symbols)][1:] + [len(hour)]
+    begins = [number - 1 - place for place, (number, _) in enumerate(symbols)]
     names = [name for _, name in symbols]
     # No double is negative here, so one that is infinite or too large shows in the sum.
     if len(set(names)) < len(names) or any(
@@ -143,4 +145,4 @@ def _rows(envelope: dict[str, Any], symbols: list[tuple[int, str]], columns: dic
     ):
         return None
     ts = pc.add(hour, pc.multiply(minute, _MINUTE_S).view(pa.duration("s")))
-    return Rows(envelope, runs(names, ends), ts, columns)
+    return Rows(envelope, runs(names, [*begins[1:], len(hour)]), ts, columns)
