@@ -145,7 +145,6 @@ class Gate:
     ) -> None:
         self._plan = (declared_per_s, lowest_plan_per_s, cap_per_s)
         self._clock = clock
-        self._tag = _tag()
         with _explained(path):
             self._fd = _opened(path)
             self._held = _Held(self._fd)
@@ -170,7 +169,7 @@ class Gate:
         if _SUM.unpack_from(raw, _BODY.size)[0] != zlib.crc32(raw[: _BODY.size]):
             return self._mended()
         tag, *fields = _BODY.unpack_from(raw)
-        return Pace._make(fields) if tag == self._tag else self._fresh()
+        return Pace._make(fields) if tag == _tag() else self._fresh()
 
     def _mended(self) -> Pace:
         """Half the plan, in an epoch of its own: nothing the damaged record says can be trusted."""

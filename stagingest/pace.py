@@ -26,7 +26,7 @@ _PROBE_LEAST = 0.001  # of the ceiling gained per second near it
 _WINDOW_S = 60.0  # providers count in minutes
 _PERIOD_S = 75.0  # a longer time between refusals is the rate's own past, not a measurement
 _SOON_S = 5.0  # a refusal so soon after the last means that the rate is far off
-_MANY = 8
+_FEW, _MANY = 3, 8  # answers: too few to tell a limit, enough to trust one
 _LONG_S = 2.0  # a longer wait means a spent quota, not a bucket that trickles
 
 
@@ -197,8 +197,8 @@ def _refused(pace: Pace, seen: Seen, now_s: float) -> Pace:
     began_s = pace.reviewed_s if pace.pause_s else now_s
     limit, rate = _limit(pace, now_s, began_s, named_s or 0.0)
     pace = _at(pace, rate)._replace(
-        ceiling_per_s=max(limit, FLOOR_PER_S), searching=False, pause_s=pause_s, pause_until_s=now_s,
-        last_cut_s=now_s, answered_at_cut=pace.answered, reviewed_s=began_s,
+        ceiling_per_s=max(limit, FLOOR_PER_S), searching=pace.searching and not pace.answered,
+        pause_s=pause_s, pause_until_s=now_s, last_cut_s=now_s, answered_at_cut=pace.answered, reviewed_s=began_s,
     )  # fmt: skip
     return _paused(pace, now_s + (named_s or pause_s))
 
@@ -213,7 +213,7 @@ def _limit(pace: Pace, now_s: float, began_s: float, named_s: float) -> tuple[fl
     elif pace.pause_s or named_s > max(_LONG_S, 4 / rate):
         limit = _limit_of_quota(pace, now_s + named_s, began_s)
     elif pace.searching:
-        return rate, rate / 2
+        return rate, rate / 2 if pace.answered else rate
     else:
         limit = _limit_of_bucket(pace, now_s)
     return limit, _CUT * limit
@@ -231,9 +231,12 @@ def _limit_of_quota(pace: Pace, ends_s: float, began_s: float) -> float:
     minute, and the rate was too high by the part of it that is left.
     """
     top = pace.ceiling_per_s if pace.pause_s else pace.rate_per_s
+    answered = pace.answered - pace.answered_before
+    if answered < _FEW:
+        return top  # somebody else has spent it
     period_s = max(ends_s - pace.since_s, 1e-3)
     if period_s < _PERIOD_S * _slow(pace.rate_per_s):
-        return min(top, (pace.answered - pace.answered_before) / period_s)
+        return min(top, answered / period_s)
     known = _left(pace.last_cut_s - began_s) if pace.pause_s else 1.0
     return top * _left(ends_s - began_s) / known
 
@@ -247,11 +250,11 @@ def _limit_of_bucket(pace: Pace, now_s: float) -> float:
     period_s = max(now_s - began_s, 1e-3)
     if period_s > _PERIOD_S * slow:
         return rate
-    answered = pace.answered - before
-    least = rate * (0.5 if period_s < _SOON_S * slow else 0.85)
-    if answered >= _MANY:
-        least = min(least, 4 * answered / period_s)  # the rate was declared far above what was ever sent
-    return min(rate, max(answered / period_s, least))
+    measured = (pace.answered - before) / period_s
+    least = rate * (0.5 if period_s < _SOON_S * slow else 0.85) if pace.refused > 1 else rate
+    if pace.answered - before >= _MANY:
+        least = min(least, 4 * measured)  # the rate was declared far above what was ever sent
+    return min(rate, max(measured, least))
 
 
 def _left(spent_s: float) -> float:

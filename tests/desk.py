@@ -71,10 +71,14 @@ class Desk:
         with Manifest.read(self.staging) as manifest:
             return list(manifest.entries())
 
+    def paths(self, endpoint: str = "") -> list[Path]:
+        """Staged files, of one endpoint or of all, in the order of their entries."""
+        entries = [entry for entry in self.entries() if entry.path]
+        return [self.staging / entry.path for entry in entries if entry.chunk.series.endpoint.startswith(endpoint)]
+
     def rows(self) -> pa.Table:
         """Every staged row, files in the order of their entries."""
-        paths = [self.staging / entry.path for entry in self.entries() if entry.path]
-        return pa.concat_tables([pq.read_table(path) for path in paths])
+        return pa.concat_tables([pq.read_table(path) for path in self.paths()])
 
     def progress(self, progress: object) -> None:
         """Listener."""

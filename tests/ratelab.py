@@ -10,7 +10,6 @@ from typing import Protocol
 from stagingest.limiter import Lease
 from stagingest.pace import Seen
 
-
 LATENCY_S = 0.25
 SLICE_S = 0.05
 
@@ -88,7 +87,7 @@ class FixedWindow:
             first = self.quota == 0
             self.quota = self.left = round(self.limit(begins_s) * self.window_s)
             if first:  # others used the window until now
-                self.left = round(self.quota * (self.reset_s - now_s) / self.window_s)
+                self.left = 1 + int(self.quota * (self.reset_s - now_s) / self.window_s)
         status = 200 if self.left else 429
         self.left = max(0, self.left - 1)
         if self.says == "headers":
@@ -262,7 +261,7 @@ def scenes(name: str, per_s: float, lowest_per_s: float, size: float) -> list[Sc
         scene("bucket of a minute", _bucket(steadily, 60 * per_s), 0.98, 0.012, held=60 * per_s),
         scene("bucket, headers", _bucket(steadily, size, headers=True), 0.98, 0.012),
         scene("window, headers", _window(steadily, "headers"), 0.98, 0.012),
-        scene("window, Retry-After", _window(steadily, "retry-after"), 0.85, 0.02),
+        scene("window, Retry-After", _window(steadily, "retry-after"), 0.98, 0.012),
         scene("window that says nothing", _window(steadily), 0.85, 0.02),
         replace(halves, allowed=less),
         replace(silent, allowed=less),

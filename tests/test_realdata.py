@@ -75,9 +75,10 @@ def test_contracts_and_their_bars_come_back_row_by_row(tmp_path: Path, realdata:
     with desk(tmp_path, policy=CUT, now=NOW, replay=[listed, daily, minute]) as place:
         parents = [row[0] for row in duckdb.execute(f"SELECT DISTINCT underlying FROM '{listed}'").fetchall()]
         place.fetch("option-contracts", underlyings=parents, expiry_gte="2012-01-01", expiry_lte="2026-12-31")
-        window = {"underlyings": parents, "start": "2012-01-03", "end": "2024-05-31"}
-        place.fetch("option-bars", timeframe="1Day", processes=2, **window)
-        place.fetch("option-bars", timeframe="1Min", processes=2, **window)
+        for timeframe, path, day in (("1Day", daily, "date"), ("1Min", minute, '"timestamp"::DATE')):
+            spans = f"SELECT underlying, min({day})::TEXT, max({day})::TEXT FROM '{path}' GROUP BY 1"
+            for parent, start, end in duckdb.execute(spans).fetchall():
+                place.fetch("option-bars", underlyings=[parent], timeframe=timeframe, start=start, end=end)
         place.load()
         mine = "SELECT contract_symbol, underlying, expiry, option_type, strike, style FROM option_contracts"
         theirs = f"SELECT symbol, underlying, expiration::DATE, type, strike::DECIMAL(18,3), style FROM '{listed}'"

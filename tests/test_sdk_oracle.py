@@ -4,7 +4,8 @@ from datetime import date
 
 import orjson
 import pytest
-from sdkrows import ask_oracle, bar_rows, contract_rows, staged_bar_rows
+from desk import desk
+from sdkrows import ask_oracle, bar_rows, contract_rows, staged_bar_rows, staged_contract_rows
 from simlab import MARKET, NOON, fixed
 
 from stagingest.sim import Policy, Server, Timeframe
@@ -80,6 +81,32 @@ def test_alpaca_py_gets_every_row_of_plain_daily_bars(sdk_python):
 
     assert bar_rows(found["stock_bars"]) == bar_rows(market_stocks("1Day"))
     assert "NOPE" not in found["stock_bars"]
+
+
+@pytest.mark.sdk
+def test_the_tool_stages_exactly_the_rows_alpaca_py_gets(tmp_path, sdk_python):
+    window = {"start": "2024-05-01T04:00:00+00:00", "end": "2024-06-01T03:59:59+00:00"}
+    days = {"start": "2024-05-01", "end": "2024-05-31"}
+    expiries = {"expiration_date_gte": "2024-01-01", "expiration_date_lte": "2024-12-31"}
+    with desk(tmp_path, symbols=["AAAA", "BBBB", "CCCC"], policy=Policy(page_cap=97)) as place:
+        place.fetch(symbols=["AAAA", "BBBB", "CCCC"], timeframe="1Hour", adjustment="all", processes=2, **days)
+        place.fetch("option-contracts", underlyings=["AAAA"], expiry_gte="2024-01-01", expiry_lte="2024-12-31")
+        place.fetch("option-bars", underlyings=["AAAA"], processes=2, **days)
+        staged = {name: place.paths(f"alpaca/{name}") for name in ("stock-bars", "option-contracts", "option-bars")}
+        listed = staged_contract_rows(staged["option-contracts"])
+        question = {
+            "stock_bars": {
+                "symbols": ["AAAA", "BBBB", "CCCC"], "timeframe": [1, "Hour"], "feed": "sip", "adjustment": "all", **window
+            },
+            "option_bars": {"symbols": [row[0] for row in listed], "timeframe": [1, "Day"], **window},
+            "option_contracts": {"underlying_symbols": ["AAAA"], **expiries},
+        }  # fmt: skip
+        found = ask_oracle(sdk_python, place.server.url, question)
+
+    assert staged_bar_rows(staged["stock-bars"]) == bar_rows(found["stock_bars"])
+    assert staged_bar_rows(staged["option-bars"]) == bar_rows(found["option_bars"])
+    assert listed == contract_rows(found["option_contracts"])
+    assert min(len(listed), len(found["option_bars"]), len(found["stock_bars"])) >= 3
 
 
 def test_staged_rows_compare_with_the_providers(tmp_path):

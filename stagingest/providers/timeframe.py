@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from datetime import timedelta
 from difflib import get_close_matches
+from math import ceil
 
 from stagingest.errors import UsageError
 from stagingest.model import Grid
@@ -72,7 +73,7 @@ class Timeframe:
     def most_per_session(self, minutes: int) -> float:
         """The most bars of one symbol in a session of that many minutes (weeks, months: their share of one)."""
         if self.intraday:
-            return minutes / (self.length / timedelta(minutes=1)) + 1
+            return ceil(timedelta(minutes=minutes) / self.length) + 1
         return {"d": 1.0, "w": 0.21, "mo": 0.048 / self.step}[self.unit]
 
 

@@ -1,0 +1,39 @@
+"""The catalog: endpoints by name, and by dataset and provider."""
+
+import pytest
+
+from stagingest import catalog
+from stagingest.datasets import DATASETS
+from stagingest.errors import UsageError
+
+
+def test_every_endpoint_is_found_by_its_name_and_stages_a_known_dataset() -> None:
+    assert set(catalog.ENDPOINTS) == {"alpaca/stock-bars", "alpaca/option-bars", "alpaca/option-contracts"}
+    for name, endpoint in catalog.ENDPOINTS.items():
+        assert catalog.endpoint(name) is endpoint
+        assert name == f"{endpoint.provider}/{endpoint.dataset}"
+        assert endpoint.dataset in DATASETS
+
+
+def test_a_dataset_means_the_providers_endpoint_and_alpaca_by_default() -> None:
+    stocks = catalog.endpoint("alpaca/stock-bars")
+    assert catalog.resolve("stock-bars") is stocks
+    assert catalog.resolve("stock-bars", "alpaca") is stocks
+    assert catalog.resolve("alpaca/stock-bars", "other") is stocks
+
+
+@pytest.mark.parametrize(
+    ("text", "provider", "nearest"),
+    [
+        ("stock-bar", None, "stock-bars"),
+        ("contracts", None, "option-contracts"),
+        ("alpaca/option-bar", None, "alpaca/option-bars"),
+        ("stock-bars", "alpacca", "alpaca"),
+        ("", None, ""),
+    ],
+)
+def test_a_name_that_is_not_known_is_answered_with_the_nearest(text: str, provider: str | None, nearest: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        catalog.resolve(text, provider)
+    assert f"The nearest is {nearest}" in caught.value.next_step
+    assert caught.value.exit_code == 2
