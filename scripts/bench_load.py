@@ -24,7 +24,8 @@ from stagingest import sessions, staging
 from stagingest.datasets import arrow_schema, dataset
 from stagingest.loading import Staged, load
 from stagingest.manifest import Ack, Manifest
-from stagingest.model import Chunk, Order, Outcome, Result, Series, Window
+from stagingest.model import Chunk, Outcome, Series, Window
+from stagingest.orders import Order, Result
 
 RUN = "bench"
 ASKED_AT = datetime(2024, 6, 1, tzinfo=UTC)

@@ -113,7 +113,7 @@ def main(rounds: int) -> None:
         routes: dict[str, Callable[[], object]] = {
             "orjson": lambda body=body: orjson.loads(body),
             "named": lambda body=body: bars.named(body).table("symbol"),
-            "proved": lambda body=body: proved.read(body).table("symbol"),
+            "proved": lambda body=body, minutes=timeframe == "1Min": proved.read(body, minutes=minutes).table("symbol"),
             "read": lambda body=body, e=endpoint, c=chunk, r=request: e.read(c, r, body),
         }
         ms = cpu_ms(routes, rounds)

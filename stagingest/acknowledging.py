@@ -8,7 +8,8 @@ from pathlib import Path
 from stagingest import catalog, planning, staging
 from stagingest.datasets import dataset
 from stagingest.manifest import Ack, Manifest
-from stagingest.model import Asked, Chunk, Entry, Job, Order, Outcome, Result, Series, Window
+from stagingest.model import Asked, Chunk, Entry, Job, Outcome, Series, Window
+from stagingest.orders import Order, Result
 from stagingest.tally import GOOD, Tally
 
 GROUP_CHUNKS = 50

@@ -8,8 +8,10 @@ from pathlib import Path
 from stagingest import catalog, universe
 from stagingest.errors import UsageError
 from stagingest.manifest import Manifest
-from stagingest.model import Asked, Contract, Endpoint, Job, Kind, OptionSymbol, Window
+from stagingest.model import Asked, Job, Kind, OptionSymbol, Window
+from stagingest.providers import Endpoint
 from stagingest.sessions import new_york
+from stagingest.universe import Contract
 
 _DAY = timedelta(days=1)
 YEARS_AHEAD = 5

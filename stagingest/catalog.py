@@ -3,8 +3,7 @@
 from difflib import get_close_matches
 
 from stagingest.errors import UsageError
-from stagingest.model import Endpoint
-from stagingest.providers import alpaca
+from stagingest.providers import Endpoint, alpaca
 
 DEFAULT_PROVIDER = "alpaca"
 _EVERY: tuple[Endpoint, ...] = (alpaca.StockBars(), alpaca.OptionBars(), alpaca.OptionContracts())

@@ -58,8 +58,7 @@ _BAR = (
     "session_date:date updated_at:timestamp"
 )
 _STOCK_BARS = _columns(
-    "symbol:text interval:text ts:timestamp provider:text feed:text adjustment:text currency:text asof:text "
-    + _BAR
+    "symbol:text interval:text ts:timestamp provider:text feed:text adjustment:text currency:text asof:text " + _BAR
 )
 _OPTION_BARS = _columns("contract_symbol:text interval:text ts:timestamp provider:text " + _BAR)
 _CONTRACTS = _columns(

@@ -17,7 +17,8 @@ from stagingest.acknowledging import Course
 from stagingest.errors import StagingError
 from stagingest.loads import read_loads
 from stagingest.manifest import Ack, Manifest
-from stagingest.model import Chunk, Job, Order, Outcome, Result
+from stagingest.model import Chunk, Job, Outcome
+from stagingest.orders import Order, Result
 from stagingest.pool import InProcess, Slots
 from stagingest.supervising import Crew, Listener, Supervisor
 from stagingest.surveying import Coverage, Plan, survey
@@ -161,7 +162,7 @@ class _Run:
         result = Result(Outcome.LOST, "the day it was to be asked about has passed")
         self.manifest.record([Ack(Order(self.id, 0, chunk), result, False, now, 1) for chunk in self.plan.stale])
 
-    def _supervisor(self, chunks: Sequence[Chunk]) -> Supervisor:
+    def _supervisor(self, chunks: tuple[Chunk, ...]) -> Supervisor:
         processes, lanes = self._size(chunks)
         course = Course(self.id, self.root, self.plan.jobs, chunks, self.plan.known)
         pool = self._pool(processes, lanes)

@@ -12,9 +12,10 @@ import pyarrow as pa
 from stagingest import catalog, limiter, shaping, staging, verdict
 from stagingest.datasets import Dataset, dataset
 from stagingest.errors import PageError
-from stagingest.model import Chunk, Endpoint, Kind, Order, Outcome, Page, Request, Result
+from stagingest.model import Chunk, Kind, Outcome, Page, Request
+from stagingest.orders import Order, Result
 from stagingest.pace import Seen
-from stagingest.providers import bars
+from stagingest.providers import Endpoint, bars
 from stagingest.transport import Client
 from stagingest.verdict import Decision, Reply
 from stagingest.worker import Beat, Setup

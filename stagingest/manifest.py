@@ -8,7 +8,8 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from stagingest.model import Chunk, Entry, Order, Outcome, Result, Series, Window, to_json
+from stagingest.model import Chunk, Entry, Outcome, Series, Window, to_json
+from stagingest.orders import Order, Result
 from stagingest.store import Store
 
 # Written by `load`, see `loads`.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -185,80 +185,6 @@ class Secret(str):
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """One chunk handed to one worker; never a secret in it.
-
-    Args:
-        run: id of the run that gave it.
-        number: counts the orders of the run; run and number fence late results.
-        chunk: what to fetch.
-        not_after: the latest instant to ask for (None: the window's end).
-        adjusted: whether the digests of the first and last session are wanted (see Edge).
-    """
-
-    run: str
-    number: int
-    chunk: Chunk
-    not_after: datetime | None = None
-    adjusted: bool = False
-
-    @property
-    def part(self) -> str:
-        """Name of the order's file below `tmp/`, without suffix; no other order has it."""
-        return f"{self.chunk.id}.{self.run}-{self.number}"
-
-
-@dataclass(frozen=True, slots=True)
-class Edge:
-    """The first or last session of a symbol in a chunk, with a digest of its price rows."""
-
-    symbol: str
-    session: date
-    digest: str
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A finished file below `tmp/`: its name, size in bytes, SHA-256 (hex) and rows."""
-
-    name: str
-    bytes: int
-    sha256: str
-    rows: int
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What a worker answers to an order.
-
-    Args:
-        outcome: what became of it.
-        reason: one sentence when it is not staged or empty.
-        asked_at: the provider's clock (UTC) at the first answered page.
-        part: the file, when staged.
-        symbol_rows: rows of each symbol that has any.
-        edges: first and last session of each symbol, when the order asked for them.
-        bad: symbols the provider named as bad.
-        stop: the endpoint cannot be asked any more: `credentials` or `unreachable`; '' otherwise.
-        pages: pages answered.
-        requests: requests sent, retries included.
-        limited: of those, answered 429.
-    """
-
-    outcome: Outcome
-    reason: str = ""
-    asked_at: datetime | None = None
-    part: Part | None = None
-    symbol_rows: tuple[tuple[str, int], ...] = ()
-    edges: tuple[Edge, ...] = ()
-    bad: tuple[str, ...] = ()
-    stop: str = ""
-    pages: int = 0
-    requests: int = 0
-    limited: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Entry:
     """An acknowledged outcome in the manifest.
 
@@ -291,38 +217,6 @@ class Entry:
     symbol_rows: tuple[tuple[str, int], ...] = ()
 
 
-class Endpoint(Protocol):
-    """One HTTP route of a provider: how to cut, ask and read it. Everything is pure."""
-
-    name: str
-    provider: str
-    dataset: str
-    kind: Kind
-    budget: str
-    floor: date
-
-    def canonical(self, options: Mapping[str, str]) -> Series:
-        """The series of these options, every default written out. Raises UsageError on a bad value."""
-
-    def symbol(self, text: str) -> str | None:
-        """The provider's spelling of a symbol, or None when its pattern refuses it."""
-
-    def cut(self, series: Series) -> Cut:
-        """How the series wants to be cut."""
-
-    def final_before(self, series: Series, asked_at: datetime) -> date:
-        """The day before which answers given at `asked_at` (UTC) do not change any more."""
-
-    def constants(self, series: Series) -> dict[str, str]:
-        """Staged columns that are the same in every row of the series."""
-
-    def first(self, chunk: Chunk, not_after: datetime | None = None) -> Request:
-        """The request for the first page."""
-
-    def read(self, chunk: Chunk, request: Request, body: bytes) -> Page:
-        """The page in a response body. Raises PageError when it is not one."""
-
-
 _OCC = re.compile(r"([A-Z]{1,5}[0-9]?|[A-Z]{6})(\d{2})(\d{2})(\d{2})([CP])(\d{8})")
 
 
@@ -348,15 +242,6 @@ class OptionSymbol:
             return None
         kind = "call" if letter == "C" else "put"
         return cls(root, expiry, kind, Decimal(strike) / 1000)
-
-
-@dataclass(frozen=True, slots=True)
-class Contract:
-    """An option contract as the listing knows it."""
-
-    symbol: str
-    underlying: str
-    expiry: date
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,8 @@ def line(progress: Progress) -> str:
     rate = progress.requests / progress.elapsed_s if progress.elapsed_s else 0.0
     limited = f" 429s={progress.limited}" if progress.limited else ""
     return (
-        f"{progress.done}/{progress.planned} chunks {progress.percent:.0f}% succeeded={progress.done - progress.failed} "
+        f"{progress.done}/{progress.planned} chunks {progress.percent:.0f}% "
+        f"succeeded={progress.done - progress.failed} "
         f"failed={progress.failed} remaining={progress.remaining} {progress.rows_per_s:,.0f} rows/s "
         f"{rate:.1f} requests/s{limited} elapsed={duration(progress.elapsed_s)} left={left}"
     )

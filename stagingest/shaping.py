@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stagingest.datasets import Dataset, arrow_schema
-from stagingest.model import Edge
+from stagingest.orders import Edge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

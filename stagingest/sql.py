@@ -81,6 +81,10 @@ def append_newest(table: Table) -> str:
     )
 
 
+SPANS = """
+SELECT series, symbols, list(window_start), list(window_end)
+FROM ledger WHERE "rows" > 0 AND list_contains($series, series) GROUP BY series, symbols
+"""
 CONTRACTS = (
     "SELECT underlying, expiry, contract_symbol FROM option_contracts "
     "WHERE list_contains($underlyings, underlying) ORDER BY ALL"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from stagingest.errors import HeldError, StagingError
-from stagingest.model import Part
+from stagingest.orders import Part
 
 if TYPE_CHECKING:
     import pyarrow as pa

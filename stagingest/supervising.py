@@ -14,7 +14,8 @@ from stagingest.acknowledging import GROUP_CHUNKS, Acknowledger, Course
 from stagingest.agenda import STRIKES, Agenda
 from stagingest.errors import StagingestError
 from stagingest.manifest import Manifest
-from stagingest.model import Chunk, Kind, Order, Outcome, Result
+from stagingest.model import Chunk, Kind, Outcome
+from stagingest.orders import Order, Result
 from stagingest.pool import WorkerLost
 from stagingest.tally import Progress, Tally
 from stagingest.worker import Beat, fetch_chunk

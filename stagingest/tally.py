@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from stagingest.model import Chunk, Outcome, Result
+from stagingest.model import Chunk, Outcome
+from stagingest.orders import Result
 
 _DUE_AGAIN = (Outcome.FORBIDDEN, Outcome.FAILED, Outcome.LOST, Outcome.CAPPED, Outcome.CONFLICT)
 GOOD = frozenset({Outcome.STAGED, Outcome.EMPTY})

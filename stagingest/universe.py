@@ -8,7 +8,17 @@ from datetime import date
 from pathlib import Path
 
 from stagingest.errors import UsageError
-from stagingest.model import Contract, Endpoint, Entry, Outcome
+from stagingest.model import Entry, Outcome
+from stagingest.providers import Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """An option contract as the listing knows it."""
+
+    symbol: str
+    underlying: str
+    expiry: date
 
 
 @dataclass(frozen=True, slots=True)

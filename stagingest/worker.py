@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stagingest.limiter import GateSpec
-from stagingest.model import Order, Result, Secret
+from stagingest.model import Secret
+from stagingest.orders import Order, Result
 
 if TYPE_CHECKING:
     from stagingest.lanes import Lanes

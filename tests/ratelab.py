@@ -87,7 +87,7 @@ class FixedWindow:
             first = self.quota == 0
             self.quota = self.left = round(self.limit(begins_s) * self.window_s)
             if first:  # others used the window until now
-                self.left = 1 + int(self.quota * (self.reset_s - now_s) / self.window_s)
+                self.left = 2 + int(self.quota * (self.reset_s - now_s) / self.window_s)
         status = 200 if self.left else 429
         self.left = max(0, self.left - 1)
         if self.says == "headers":

@@ -233,7 +233,7 @@ def test_a_sleeper_notices_that_the_pause_is_over(path: Path, clock: Clock):
 
     lease = Permits([gate], clock=clock, sleep=sleep).take()
     assert lease is not None
-    assert lease.slot_s - probe.slot_s == pytest.approx(1 / 4.75)
+    assert lease.slot_s - probe.slot_s == pytest.approx(1 / 9.5)
 
 
 def test_a_stop_ends_the_wait_without_a_permit(path: Path, clock: Clock):

@@ -19,7 +19,8 @@ from stagingest.errors import HeldError, StagingError, TargetError
 from stagingest.loading import Loaded, LoadSummary, Staged, load
 from stagingest.loads import read_loads
 from stagingest.manifest import Ack, Manifest
-from stagingest.model import Chunk, Order, Outcome, Part, Result
+from stagingest.model import Chunk, Outcome
+from stagingest.orders import Order, Part, Result
 from stagingest.targets.duckdb import DuckDB, contracts
 
 STOCKS = dataset("stock-bars")

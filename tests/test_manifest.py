@@ -9,7 +9,8 @@ import pytest
 from stagingest.errors import StagingError
 from stagingest.loads import Loads, read_loads
 from stagingest.manifest import Ack, Manifest
-from stagingest.model import Chunk, Edge, Order, Outcome, Part, Result, Series, Window
+from stagingest.model import Chunk, Outcome, Series, Window
+from stagingest.orders import Edge, Order, Part, Result
 
 NOW = datetime(2024, 6, 3, 12, tzinfo=UTC)
 SERIES = Series.of("alpaca/stock-bars", {"interval": "1d", "adjustment": "split"})

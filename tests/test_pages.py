@@ -197,7 +197,7 @@ def test_more_rows_than_the_limit_are_refused() -> None:
 def test_a_long_page_is_held_to_the_request_as_well() -> None:
     long = body({"AAPL": [bar(t=f"2024-01-{day:02}T05:00:00Z") for day in range(2, 32)] * 40, "MSFT": [BAR]})
     assert len(long) > bars.PROVED_FROM_BYTES
-    assert proved.read(long) is not None
+    assert proved.read(long, minutes=False) is not None
     with pytest.raises(PageError, match="bars of MSFT"):
         read(long)
 
@@ -228,7 +228,7 @@ def plain(*bars_of: str, symbols: Sequence[str] = ("AAPL",), token: str = '"next
 
 def same(text: bytes) -> bool:
     """Whether the page is proved; if so, what was read equals what is read by name."""
-    found = proved.read(text)
+    found = proved.read(text, minutes=True)
     if found is None:
         return False
     expected = bars.named(text)
@@ -263,7 +263,7 @@ def test_the_envelope_of_a_proved_page_is_kept(token: str) -> None:
 
 def test_a_symbol_that_ends_where_another_begins_keeps_its_rows() -> None:
     text = b'{"bars":{"T":[%s],"ZT-Z":[%s,%s]}}' % ((line(KEYS).encode(),) * 3)
-    found = proved.read(text)
+    found = proved.read(text, minutes=True)
     assert found is not None
     assert found.symbols.to_pylist() == ["T", "ZT-Z", "ZT-Z"]
 
@@ -317,7 +317,7 @@ def test_a_symbol_that_ends_where_another_begins_keeps_its_rows() -> None:
     ],
 )
 def test_what_differs_from_the_proved_shape_is_left_to_the_reader_by_name(text: bytes) -> None:
-    assert proved.read(text) is None
+    assert proved.read(text, minutes=True) is None
 
 
 PIECES = [

@@ -1,6 +1,7 @@
 """What is due: asked, minus covered, minus open, cut to size."""
 
 from datetime import date, timedelta
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,7 +36,7 @@ def test_minus_and_merged_agree_with_sets_of_days(taken: list[Window], whole: Wi
 
     union = merged(taken)
     assert set().union(*map(inside, taken)) == set().union(*map(inside, union))
-    assert all(a.end < b.start for a, b in zip(union, union[1:], strict=False))
+    assert all(a.end < b.start for a, b in pairwise(union))
     rest = minus(whole, union)
     assert set().union(*map(inside, rest)) == inside(whole) - set().union(*map(inside, union))
 

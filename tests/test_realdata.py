@@ -25,7 +25,8 @@ def difference(place: Desk, table: str, symbol: str, stamp: str, source: str) ->
     """Rows on one side only: (how many only loaded, how many only in the source, rows in both)."""
     ours = f"SELECT {symbol} AS symbol, {stamp} AS stamp, {PRICES} FROM {table}"
     text = (
-        f"WITH ours AS ({ours}), theirs AS ({source}) SELECT (SELECT count(*) FROM (FROM ours EXCEPT ALL FROM theirs)), "
+        f"WITH ours AS ({ours}), theirs AS ({source}) "
+        "SELECT (SELECT count(*) FROM (FROM ours EXCEPT ALL FROM theirs)), "
         "(SELECT count(*) FROM (FROM theirs EXCEPT ALL FROM ours)), (SELECT count(*) FROM ours)"
     )
     return rows(place, text)
@@ -33,7 +34,8 @@ def difference(place: Desk, table: str, symbol: str, stamp: str, source: str) ->
 
 def source(path: Path, stamp: str) -> str:
     whole = "open IS NOT NULL AND high IS NOT NULL AND low IS NOT NULL AND close IS NOT NULL"
-    return f"SELECT symbol, {stamp} AS stamp, {PRICES.replace('volume', 'volume::BIGINT AS volume')} FROM '{path}' WHERE {whole}"
+    prices = PRICES.replace("volume", "volume::BIGINT AS volume")
+    return f"SELECT symbol, {stamp} AS stamp, {prices} FROM '{path}' WHERE {whole}"
 
 
 def names(path: Path) -> list[str]:
@@ -61,10 +63,12 @@ def test_daily_and_minute_equities_come_back_row_by_row(tmp_path: Path, realdata
         place.fetch(symbols=names(daily), start="1998-01-02", end="2021-03-31")
         place.fetch(symbols=names(minute), timeframe="1Min", start="2008-01-01", end="2023-12-31")
         place.load()
-        found = difference(place, "(FROM stock_bars WHERE \"interval\" = '1d')", "symbol", "session_date", source(daily, "date"))
+        found = difference(
+            place, "(FROM stock_bars WHERE \"interval\" = '1d')", "symbol", "session_date", source(daily, "date")
+        )
         assert found == [(0, 0, 70_025)]
         minutes = "(FROM stock_bars WHERE \"interval\" = '1min')"
-        found = difference(place, minutes, "symbol", "ts", source(minute, '"timestamp" AT TIME ZONE \'UTC\''))
+        found = difference(place, minutes, "symbol", "ts", source(minute, "\"timestamp\" AT TIME ZONE 'UTC'"))
         assert found == [(0, 0, 21_258)]
 
 
@@ -88,5 +92,5 @@ def test_contracts_and_their_bars_come_back_row_by_row(tmp_path: Path, realdata:
         minutes = "(FROM option_bars WHERE \"interval\" = '1min')"
         found = difference(place, days, "contract_symbol", "session_date", source(daily, "date"))
         assert found == [(0, 0, 3_442)]
-        found = difference(place, minutes, "contract_symbol", "ts", source(minute, '"timestamp" AT TIME ZONE \'UTC\''))
+        found = difference(place, minutes, "contract_symbol", "ts", source(minute, "\"timestamp\" AT TIME ZONE 'UTC'"))
         assert found == [(0, 0, 54_453)]

@@ -94,13 +94,12 @@ def test_the_tool_stages_exactly_the_rows_alpaca_py_gets(tmp_path, sdk_python):
         place.fetch("option-bars", underlyings=["AAAA"], processes=2, **days)
         staged = {name: place.paths(f"alpaca/{name}") for name in ("stock-bars", "option-contracts", "option-bars")}
         listed = staged_contract_rows(staged["option-contracts"])
+        adjusted = {"adjustment": "all", **window}
         question = {
-            "stock_bars": {
-                "symbols": ["AAAA", "BBBB", "CCCC"], "timeframe": [1, "Hour"], "feed": "sip", "adjustment": "all", **window
-            },
+            "stock_bars": {"symbols": ["AAAA", "BBBB", "CCCC"], "timeframe": [1, "Hour"], "feed": "sip", **adjusted},
             "option_bars": {"symbols": [row[0] for row in listed], "timeframe": [1, "Day"], **window},
             "option_contracts": {"underlying_symbols": ["AAAA"], **expiries},
-        }  # fmt: skip
+        }
         found = ask_oracle(sdk_python, place.server.url, question)
 
     assert staged_bar_rows(staged["stock-bars"]) == bar_rows(found["stock_bars"])

@@ -122,9 +122,7 @@ def _show(db: Path) -> None:
             o.out(text.strip())
         names, rows = read(db, text)
         _table(names, rows)
-    o.out(
-        "\nThese prices are generated. With keys in the environment the same commands ask Alpaca."
-    )
+    o.out("\nThese prices are generated. With keys in the environment the same commands ask Alpaca.")
 
 
 def _table(names: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -12,6 +12,11 @@ import click
 
 from stagingest.errors import UsageError
 
+
+class Terminated(BaseException):
+    """SIGTERM, so that the same clean-up runs as for Ctrl-C."""
+
+
 F = TypeVar("F", bound=Callable[..., Any])
 SCHEMA = 1
 

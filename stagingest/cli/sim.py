@@ -1,5 +1,6 @@
 """`stagingest sim`: an imitation of Alpaca on loopback."""
 
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -48,5 +49,8 @@ def sim(
     for name in ("APCA_API_KEY_ID", "APCA_API_SECRET_KEY"):
         o.out(f"export {name}=any")
     o.out()
-    click.get_text_stream("stdout").flush()
-    server.serve_forever()
+    sys.stdout.flush()
+    try:
+        server.serve_forever()
+    except (KeyboardInterrupt, o.Terminated):
+        o.say("The imitation ends.")

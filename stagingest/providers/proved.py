@@ -7,6 +7,7 @@ JSON into objects. The order of the keys is learnt from the first bar; nothing i
 """
 
 import struct
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -22,8 +23,8 @@ _NAME = r'"[A-Z0-9.\-]+"'
 _COUNT = r"(?:0|[1-9][0-9]*)"
 _NUMBER = _COUNT + r"(?:\.[0-9]+)?"
 # Whether the day and the hour exist is left to the CSV reader, which is strict about both.
-_STAMP = r'"[12][0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-5][0-9]:00Z"'
-_GRAMMAR = {"t": _STAMP, **dict.fromkeys(COUNTS, _COUNT), **dict.fromkeys(DOUBLES, _NUMBER)}
+_DAY = "[12][0-9]{3}-[0-9]{2}-[0-9]{2}"
+_GRAMMAR = {**dict.fromkeys(COUNTS, _COUNT), **dict.fromkeys(DOUBLES, _NUMBER)}
 
 # `"AAPL":[{"c":1.5,"n":7,"t":"2024-01-02T05:30:00Z"},` becomes a line `AAPL,` and a line
 # `,1.5,7,2024-01-02T05,30,00Z`: colons separate, so that a stamp's hour is left in a form Arrow reads as ISO 8601.
@@ -37,29 +38,42 @@ _MOST_BYTES = 1 << 30
 _EXACT = 2.0**53
 
 
-def read(body: bytes) -> Rows | None:
-    """The rows of a page, or None when its shape is not proved."""
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """How bars with the same keys in the same order are proved and read."""
+
+    proof: pc.MatchSubstringOptions
+    cells: csv.ReadOptions
+    kinds: csv.ConvertOptions
+
+
+def read(body: bytes, *, minutes: bool) -> Rows | None:
+    """The rows of a page, or None when its shape is not proved.
+
+    Args:
+        body: a whole response body.
+        minutes: whether bars may begin at any minute; otherwise only pages on the hour are proved, sooner.
+    """
     opening = body.find(_OPENING)
     start, end = opening + len(_OPENING), body.rfind(b"]") + 1
     if opening < 0 or not start < end < _MOST_BYTES or not body.startswith(b'"', start):
         return None
     head, tail = body[:start], body[end:]
     envelope, keys = _envelope(head, tail), _keys(body, start)
-    if envelope is None or keys is None or not _matches(body, start, end, keys):
+    if envelope is None or keys is None:
+        return None
+    shape = _shape(keys, minutes)
+    if not _matches(body, start, end, shape):
         return None
     text = body.translate(_LINES, _DELETED)
     first, last = len(head.translate(_LINES, _DELETED)), len(text) - len(tail.translate(_LINES, _DELETED))
-    symbols: list[tuple[int, str]] = []
+    lines, symbols = pa.py_buffer(text).slice(first, last - first), list[tuple[int, str]]()
     try:
-        table = csv.read_csv(
-            pa.py_buffer(text).slice(first, last - first),
-            read_options=_cells(keys),
-            parse_options=_parsing(symbols),
-            convert_options=_kinds(keys),
-        )
+        table = csv.read_csv(lines, shape.cells, _parsing(symbols), shape.kinds)
     except pa.ArrowInvalid:
         return None
-    return _rows(envelope, symbols, {name: table.column(name).chunk(0) for name in table.column_names})
+    columns = {name: column.chunk(0) for name, column in zip(table.column_names, table.itercolumns(), strict=True)}
+    return _rows(envelope, symbols, columns)
 
 
 def _envelope(head: bytes, tail: bytes) -> dict[str, Any] | None:
@@ -87,39 +101,39 @@ def _keys(body: bytes, start: int) -> tuple[str, ...] | None:
     return tuple(bar) if REQUIRED <= bar.keys() <= KEYS else None
 
 
-def _matches(body: bytes, start: int, end: int, keys: tuple[str, ...]) -> bool:
+def _matches(body: bytes, start: int, end: int, shape: _Shape) -> bool:
     offsets = pa.py_buffer(struct.pack("=ii", start, end))
     page = pa.Array.from_buffers(pa.binary(), 1, [None, offsets, pa.py_buffer(body)])
-    return bool(pc.match_substring_regex(page, options=_proof(keys))[0].as_py())
+    return bool(pc.match_substring_regex(page, options=shape.proof)[0].as_py())
 
 
 @lru_cache(maxsize=64)
-def _proof(keys: tuple[str, ...]) -> pc.MatchSubstringOptions:
+def _shape(keys: tuple[str, ...], minutes: bool) -> _Shape:  # noqa: FBT001 - caches take arguments by position
+    cells = [cell for key in keys for cell in (_STAMP_CELLS if key == "t" else (key,))]
+    kinds = {key: pa.int64() if key in COUNTS else pa.float64() for key in keys if key != "t"}
+    kinds |= {"hour": pa.timestamp("us"), **({"minute": pa.int64()} if minutes else {})}
+    return _Shape(
+        _proof(keys, "[0-5][0-9]" if minutes else "00"),
+        csv.ReadOptions(column_names=["", *cells], use_threads=False, block_size=_MOST_BYTES),
+        csv.ConvertOptions(
+            column_types=kinds,
+            include_columns=list(kinds),
+            null_values=[],
+            timestamp_parsers=[csv.ISO8601],
+            check_utf8=False,
+        ),
+    )
+
+
+def _proof(keys: tuple[str, ...], minute: str) -> pc.MatchSubstringOptions:
     """Matches `"SYMBOL":[bar,…],…` and nothing else, of text that begins with a quote.
 
-    A bar is written once, behind each of the three things that may precede it: copies cost time to compile.
+    A bar is written once, behind each of the three things that may precede it: copies cost time to compile. Whether
+    its day and hour exist is left to the CSV reader, which is strict about both.
     """
-    bar = ",".join(f'"{key}":{_GRAMMAR[key]}' for key in keys)
+    grammar = {**_GRAMMAR, "t": f'"{_DAY}T[0-9]{{2}}:{minute}:00Z"'}
+    bar = ",".join(f'"{key}":{grammar[key]}' for key in keys)
     return pc.MatchSubstringOptions(rf"\A(?:(?:(?:\A|\}}\],){_NAME}:\[|\}},)\{{{bar})+\}}\]\z")
-
-
-@lru_cache(maxsize=64)
-def _cells(keys: tuple[str, ...]) -> csv.ReadOptions:
-    names = [cell for key in keys for cell in (_STAMP_CELLS if key == "t" else (key,))]
-    return csv.ReadOptions(column_names=["", *names], use_threads=False, block_size=_MOST_BYTES)
-
-
-@lru_cache(maxsize=64)
-def _kinds(keys: tuple[str, ...]) -> csv.ConvertOptions:
-    kinds = {key: pa.int64() if key in COUNTS else pa.float64() for key in keys if key != "t"}
-    kinds |= {"hour": pa.timestamp("us"), "minute": pa.int64()}
-    return csv.ConvertOptions(
-        column_types=kinds,
-        include_columns=list(kinds),
-        null_values=[],
-        timestamp_parsers=[csv.ISO8601],
-        check_utf8=False,
-    )
 
 
 def _parsing(symbols: list[tuple[int, str]]) -> csv.ParseOptions:
@@ -135,14 +149,15 @@ def _parsing(symbols: list[tuple[int, str]]) -> csv.ParseOptions:
 
 
 def _rows(envelope: dict[str, Any], symbols: list[tuple[int, str]], columns: dict[str, pa.Array]) -> Rows | None:
-    hour, minute = columns.pop("hour"), columns.pop("minute")
-    # A line's number counts from 1 and counts the symbols' lines.
-    begins = [number - 1 - place for place, (number, _) in enumerate(symbols)]
     names = [name for _, name in symbols]
     # No double is negative here, so one that is infinite or too large shows in the sum.
     if len(set(names)) < len(names) or any(
         pc.sum(values).as_py() >= _EXACT for key, values in columns.items() if key in DOUBLES
     ):
         return None
-    ts = pc.add(hour, pc.multiply(minute, _MINUTE_S).view(pa.duration("s")))
-    return Rows(envelope, runs(names, [*begins[1:], len(hour)]), ts, columns)
+    ts, minute = columns.pop("hour"), columns.pop("minute", None)
+    if minute is not None:
+        ts = pc.add(ts, pc.multiply(minute, _MINUTE_S).view(pa.duration("s")))
+    # A line's number counts from 1 and counts the symbols' lines.
+    begins = [number - 1 - place for place, (number, _) in enumerate(symbols)]
+    return Rows(envelope, runs(names, [*begins[1:], len(ts)]), ts, columns)

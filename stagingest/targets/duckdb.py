@@ -87,16 +87,11 @@ class DuckDB:
 
     def taken(self, staging: str) -> frozenset[tuple[int, str]]:
         """(seq, sha256) of every entry of that staging directory in the ledger."""
-        text = "SELECT seq, sha256 FROM ledger WHERE staging = $staging"
-        return frozenset((seq, sha256) for seq, sha256 in self._all(text, staging=staging))
+        return frozenset(self._all("SELECT seq, sha256 FROM ledger WHERE staging = $staging", staging=staging))
 
     def spans(self, series: Iterable[str]) -> Iterator[Span]:
         """The windows of these series that the ledger has rows for."""
-        text = (
-            "SELECT series, symbols, list(window_start), list(window_end) FROM ledger "
-            'WHERE "rows" > 0 AND list_contains($series, series) GROUP BY series, symbols'
-        )
-        for of, symbols, starts, ends in self._all(text, series=list(series)):
+        for of, symbols, starts, ends in self._all(sql.SPANS, series=list(series)):
             for start, end in zip(starts, ends, strict=True):
                 yield Span(of, tuple(symbols), Window(start, end))
 
@@ -229,9 +224,8 @@ class DuckDB:
         """Bring the tables up to this version, each step in one transaction with its record."""
         version, newest = self._version(), sql.MIGRATIONS[-1][0]
         if version > newest:
-            raise TargetError(
-                f"{self.path.name} is of version {version}, this one knows {newest}.", "Update stagingest."
-            )
+            known = f"{self.path.name} is of version {version}, this one knows {newest}."
+            raise TargetError(known, "Update stagingest.")
         missing = [step for step in sql.MIGRATIONS if step[0] > version]
         for number, statements in missing:
             with self._transaction():
@@ -257,28 +251,24 @@ class DuckDB:
         return 0
 
 
-def contracts(path: Path, underlyings: Iterable[str]) -> list[tuple[str, date, str]]:
-    """(underlying, expiry, contract symbol) of every contract a database knows of the underlyings.
-
-    It is opened read-only and closed at once; without the table it knows none. Raises as `DuckDB.open`.
-    """
-    try:
-        with duckdb.connect(str(path), read_only=True, config=dict(_SETTINGS)) as db:
-            return db.execute(sql.CONTRACTS, {"underlyings": list(underlyings)}).fetchall()
-    except duckdb.CatalogException:
-        return []
-    except duckdb.Error as error:
-        raise _refusal(path, error) from None
-
-
-def read(path: Path, text: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+def read(path: Path, text: str, **values: Any) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Column names and rows of a query. Opened read-only and closed at once; raises as `DuckDB.open`."""
     try:
         with duckdb.connect(str(path), read_only=True, config=dict(_SETTINGS)) as db:
-            found = db.execute(text)
+            found = db.execute(text, values)
             return [column[0] for column in found.description], found.fetchall()
     except duckdb.Error as error:
-        raise _refusal(path, error) from None
+        raise _refusal(path, error) from error
+
+
+def contracts(path: Path, underlyings: Iterable[str]) -> list[tuple[str, date, str]]:
+    """(underlying, expiry, contract symbol) of what a database knows of the underlyings; none without the table."""
+    try:
+        return read(path, sql.CONTRACTS, underlyings=list(underlyings))[1]
+    except TargetError as error:
+        if isinstance(error.__cause__, duckdb.CatalogException):
+            return []
+        raise
 
 
 def _refusal(path: Path, error: duckdb.Error) -> BaseException:

@@ -1,0 +1,80 @@
+"""What is handed to a worker, and what comes back: frozen values that cross processes."""
+
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from stagingest.model import Chunk, Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One chunk handed to one worker; never a secret in it.
+
+    Args:
+        run: id of the run that gave it.
+        number: counts the orders of the run; run and number fence late results.
+        chunk: what to fetch.
+        not_after: the latest instant to ask for (None: the window's end).
+        adjusted: whether the digests of the first and last session are wanted (see Edge).
+    """
+
+    run: str
+    number: int
+    chunk: Chunk
+    not_after: datetime | None = None
+    adjusted: bool = False
+
+    @property
+    def part(self) -> str:
+        """Name of the order's file below `tmp/`, without suffix; no other order has it."""
+        return f"{self.chunk.id}.{self.run}-{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """The first or last session of a symbol in a chunk, with a digest of its price rows."""
+
+    symbol: str
+    session: date
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A finished file below `tmp/`: its name, size in bytes, SHA-256 (hex) and rows."""
+
+    name: str
+    bytes: int
+    sha256: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a worker answers to an order.
+
+    Args:
+        outcome: what became of it.
+        reason: one sentence when it is not staged or empty.
+        asked_at: the provider's clock (UTC) at the first answered page.
+        part: the file, when staged.
+        symbol_rows: rows of each symbol that has any.
+        edges: first and last session of each symbol, when the order asked for them.
+        bad: symbols the provider named as bad.
+        stop: the endpoint cannot be asked any more: `credentials` or `unreachable`; '' otherwise.
+        pages: pages answered.
+        requests: requests sent, retries included.
+        limited: of those, answered 429.
+    """
+
+    outcome: Outcome
+    reason: str = ""
+    asked_at: datetime | None = None
+    part: Part | None = None
+    symbol_rows: tuple[tuple[str, int], ...] = ()
+    edges: tuple[Edge, ...] = ()
+    bad: tuple[str, ...] = ()
+    stop: str = ""
+    pages: int = 0
+    requests: int = 0
+    limited: int = 0

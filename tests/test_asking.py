@@ -1,0 +1,125 @@
+"""What the user asked, as jobs."""
+
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pytest
+
+from stagingest import universe
+from stagingest.asking import Known, Question, Wanted, day, question
+from stagingest.catalog import endpoint
+from stagingest.errors import UsageError
+from stagingest.model import Asked, Window
+
+NOON = datetime(2024, 6, 4, 16, tzinfo=UTC)
+STOCKS = endpoint("alpaca/stock-bars")
+
+
+def ask(dataset: str = "stock-bars", root: Path = Path("nowhere"), rows: tuple = (), **wanted) -> Question:  # type: ignore[no-untyped-def,type-arg]
+    wanted.setdefault("symbols", ("AAPL",) if dataset == "stock-bars" else ())
+    return question(Wanted(dataset, **wanted), Known(root, rows), NOON)
+
+
+def window(found: Question) -> Window:
+    return found.jobs[0].asked[0].window
+
+
+def test_without_dates_everything_final_since_the_providers_first_day_is_asked() -> None:
+    assert window(ask()) == Window(STOCKS.floor, date(2024, 6, 4))
+
+
+def test_both_named_days_are_inside_the_window() -> None:
+    assert window(ask(start="2024-01-02", end="2024-01-05")) == Window(date(2024, 1, 2), date(2024, 1, 6))
+
+
+def test_a_future_end_becomes_today_and_says_so() -> None:
+    found = ask(end="2030-01-01")
+    assert window(found).end == date(2024, 6, 5)
+    assert "in the future" in found.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "near"), [("2024-02-30", "2024-02-29"), ("2024-13-01", "2024-12-01"), ("yesterday", "2024-01-31")]
+)
+def test_a_day_that_is_none_names_the_nearest(text: str, near: str) -> None:
+    with pytest.raises(UsageError, match=f"--start '{text}' is no day. .*{near}"):
+        day("--start", text)
+
+
+def test_delayed_sip_is_sip_and_says_so() -> None:
+    found = ask(feed="delayed_sip")
+    assert found.jobs[0].series["feed"] == "sip"
+    assert "16 minutes" in found.notes[0]
+
+
+def test_contracts_are_asked_until_they_expire_and_not_when_they_did_before() -> None:
+    symbols = ("SPY240405C00500000", "SPY240621C00500000", "SPY231215C00500000", "O:SPY240405P00500000")
+    found = ask("option-bars", symbols=symbols, start="2024-02-01", end="2024-05-31")
+    assert found.jobs[0].asked == (
+        Asked(("SPY240405C00500000", "SPY240405P00500000"), Window(date(2024, 2, 1), date(2024, 4, 6))),
+        Asked(("SPY240621C00500000",), Window(date(2024, 2, 1), date(2024, 6, 1))),
+    )
+
+
+def test_contracts_of_a_target_are_known() -> None:
+    rows = (("SPY", date(2024, 6, 21), "SPY240621C00500000"), ("QQQ", date(2024, 6, 21), "QQQ240621C00500000"))
+    found = ask("option-bars", rows=rows, underlyings=("spy",), start="2024-05-01")
+    assert found.jobs[0].symbols == ("SPY240621C00500000",)
+
+
+def test_unknown_contracts_become_a_discovery() -> None:
+    found = ask("option-bars", underlyings=("SPY",))
+    assert found.jobs == ()
+    assert {job.series["status"] for job in found.discovery} == {"active", "inactive"}
+
+
+def test_a_listing_asks_both_statuses_by_whole_years() -> None:
+    found = ask("option-contracts", underlyings=("SPY", "AAPL"), expiry_gte="2023-05-01", expiry_lte="2025-03-01")
+    series = {(job.series["status"], job.series["expiry_gte"], job.series["expiry_lte"]) for job in found.jobs}
+    assert series == {
+        ("active", "2024-01-01", "2024-12-31"),
+        ("active", "2025-01-01", "2025-12-31"),
+        ("inactive", "2023-01-01", "2023-12-31"),
+        ("inactive", "2024-01-01", "2024-12-31"),
+    }
+    assert found.jobs[0].asked == (Asked(("AAPL", "SPY"), Window(date(2024, 6, 4), date(2024, 6, 5))),)
+
+
+def test_underlyings_are_not_for_stock_bars() -> None:
+    with pytest.raises(UsageError, match="--underlyings is not for alpaca/stock-bars"):
+        ask(underlyings=("SPY",))
+
+
+def test_names_are_spelled_as_the_provider_does_and_changes_are_told() -> None:
+    found = universe.resolve(["brk/b", "BRK-B", " aapl", "ABR-PD", "AAPL", "CSP1", "TAOP:NASDAQ"], STOCKS)
+    assert found.kept == ("AAPL", "ABR-PD", "BRK.B")
+    assert found.changed == (("brk/b", "BRK.B"), ("BRK-B", "BRK.B"))
+    assert found.rejected == ("CSP1", "TAOP:NASDAQ")
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("AAPL\n# a note\nMSFT\n\n", ["AAPL", "MSFT"]),
+        ("Symbol,Name\nAAPL,Apple\n", ["AAPL"]),
+        ("name,TICKER\nApple,AAPL\nMicrosoft,MSFT\n", ["AAPL", "MSFT"]),
+        ("\ufeffsymbol\nAAPL\n", ["AAPL"]),
+        ("AAPL,100\nMSFT,200\n", ["AAPL", "MSFT"]),
+    ],
+)
+def test_a_symbols_file_may_be_a_list_or_a_table(tmp_path: Path, text: str, names: list[str]) -> None:
+    (tmp_path / "names.csv").write_text(text, encoding="utf-8")
+    assert universe.from_file(str(tmp_path / "names.csv")) == names
+
+
+def test_a_column_is_named_after_the_file(tmp_path: Path) -> None:
+    (tmp_path / "names.csv").write_text("a,b\nAAPL,MSFT\n")
+    assert universe.from_file(f"{tmp_path / 'names.csv'}:b") == ["MSFT"]
+    with pytest.raises(UsageError, match="has no column 'c'"):
+        universe.from_file(f"{tmp_path / 'names.csv'}:c")
+
+
+def test_an_empty_symbols_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "names.csv").write_text("")
+    with pytest.raises(UsageError, match=r"names\.csv is empty"):
+        universe.from_file(str(tmp_path / "names.csv"))
