@@ -19,8 +19,8 @@ import orjson
 import pyarrow as pa
 
 from stagingest import sessions
-from stagingest.model import Chunk, Endpoint, Window
-from stagingest.providers import bars, proved
+from stagingest.model import Chunk, Window
+from stagingest.providers import Endpoint, bars, proved
 from stagingest.providers.alpaca import OptionBars, StockBars
 
 pa.set_cpu_count(1)

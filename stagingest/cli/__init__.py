@@ -44,7 +44,7 @@ def main() -> None:
     gc.set_threshold(100_000, 20, 20)
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        code = stagingest.main(standalone_mode=False)
+        code = stagingest.main(prog_name="stagingest", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         code = error.exit_code

@@ -26,7 +26,7 @@ SELECT 'option_bars', count(*), count(DISTINCT contract_symbol), min(session_dat
 FROM option_bars
 """
 COVERAGE = """
-SELECT dataset, status, count(*) AS symbols, sum(rows) AS rows, min(start_ts)::DATE AS first,
+SELECT dataset, status, count(DISTINCT symbol) AS symbols, sum(rows) AS rows, min(start_ts)::DATE AS first,
        max(end_ts)::DATE AS last
 FROM coverage GROUP BY ALL ORDER BY ALL
 """
@@ -44,7 +44,7 @@ GROUP BY 1 ORDER BY 1 DESC LIMIT 5
 CONTRACTS = """
 SELECT c.underlying, c.expiry, c.strike, c.option_type, sum(b.volume) AS volume
 FROM option_bars b JOIN option_contracts c USING (contract_symbol, provider)
-GROUP BY ALL ORDER BY volume DESC, ALL LIMIT 5
+GROUP BY ALL ORDER BY volume DESC, 1, 2, 3, 4 LIMIT 5
 """
 QUERIES = (
     ("the biggest moves of the last session", MOVERS),
