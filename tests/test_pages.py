@@ -232,6 +232,8 @@ def same(text: bytes) -> bool:
     if found is None:
         return False
     expected = bars.named(text)
+    on_the_hour = proved.read(text, minutes=False)
+    assert on_the_hour is None or on_the_hour.table("symbol").equals(found.table("symbol"))
     assert found.table("symbol").equals(expected.table("symbol"))
     assert {**found.envelope, "bars": None} == {**expected.envelope, "bars": None}
     return True
@@ -259,6 +261,13 @@ def test_pages_without_count_or_average_are_proved(left_out: set[str]) -> None:
 def test_the_envelope_of_a_proved_page_is_kept(token: str) -> None:
     assert same(plain(line(KEYS), token=token))
     assert same(b"{" + token.encode() + b"," + plain(line(KEYS))[1:].replace(b',"next_page_token":null', b""))
+
+
+def test_a_page_on_the_hour_is_proved_without_minutes_and_another_is_not() -> None:
+    hour = plain(line(KEYS, t='"2024-02-29T14:00:00Z"'))
+    assert same(hour)
+    assert proved.read(hour, minutes=False) is not None
+    assert proved.read(plain(line(KEYS)), minutes=False) is None
 
 
 def test_a_symbol_that_ends_where_another_begins_keeps_its_rows() -> None:

@@ -2,8 +2,9 @@
 
 A page of the usual shape is lists of bars that differ in digits only. Once RE2 has matched all of it (plain symbols,
 the same keys in the same order everywhere, JSON's own numbers, stamps of whole minutes), one translation of its bytes
-leaves CSV that can be read in one way only. Proof and CSV run in C++ without the GIL and cost less than parsing the
-JSON into objects. The order of the keys is learnt from the first bar; nothing is read from a page not matched whole.
+leaves CSV that can be read in one way only. Proof and CSV run in C++ without the GIL and cost about as much as parsing
+the JSON into objects, of which columns were yet to be made. The order of the keys is learnt from the first bar; nothing
+is read from a page that is not matched whole.
 """
 
 import struct
@@ -22,7 +23,6 @@ _OPENING = b'"bars":{'
 _NAME = r'"[A-Z0-9.\-]+"'
 _COUNT = r"(?:0|[1-9][0-9]*)"
 _NUMBER = _COUNT + r"(?:\.[0-9]+)?"
-# Whether the day and the hour exist is left to the CSV reader, which is strict about both.
 _DAY = "[12][0-9]{3}-[0-9]{2}-[0-9]{2}"
 _GRAMMAR = {**dict.fromkeys(COUNTS, _COUNT), **dict.fromkeys(DOUBLES, _NUMBER)}
 
@@ -68,7 +68,7 @@ def read(body: bytes, *, minutes: bool) -> Rows | None:
     text = body.translate(_LINES, _DELETED)
     first, last = len(head.translate(_LINES, _DELETED)), len(text) - len(tail.translate(_LINES, _DELETED))
     lines, symbols = pa.py_buffer(text).slice(first, last - first), list[tuple[int, str]]()
-    # One block, so that a column is one array; a block larger than the text costs a tenth more.
+    # One block, so that a column is one array; a block larger than the text costs more.
     reading = csv.ReadOptions(column_names=shape.cells, use_threads=False, block_size=last - first + 1)
     try:
         table = csv.read_csv(lines, reading, _parsing(symbols), shape.kinds)
