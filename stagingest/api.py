@@ -1,4 +1,7 @@
-"""The public functions, which the commands call too: plan, fetch, load, status."""
+"""The public functions, which the commands call too: plan, fetch, load, status.
+
+Each imports its phase when it is called: imports are half of a short command's time.
+"""
 
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -8,17 +11,17 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
-from stagingest import asking, fetching, settings, standing, surveying
-from stagingest.asking import Known, Question, Wanted
+from stagingest import settings
 from stagingest.errors import UsageError
-from stagingest.fetching import Options
-from stagingest.supervising import Listener
-from stagingest.surveying import Plan
-from stagingest.tally import FetchSummary
 
 if TYPE_CHECKING:
+    from stagingest.asking import Known, Question, Wanted
     from stagingest.loading import Listener as LoadListener
     from stagingest.loading import LoadSummary
+    from stagingest.standing import Standing
+    from stagingest.supervising import Listener
+    from stagingest.surveying import Plan
+    from stagingest.tally import FetchSummary
 
 
 class Asked(TypedDict, total=False):
@@ -53,9 +56,9 @@ class Asked(TypedDict, total=False):
 class Looked:
     """What a plan found: the question as read, the answer, and the cost of a discovery that must come first."""
 
-    question: Question
-    plan: Plan
-    discovery: Plan | None
+    question: "Question"
+    plan: "Plan"
+    discovery: "Plan | None"
     free_bytes: int
 
 
@@ -63,8 +66,8 @@ class Looked:
 class Fetched:
     """What a fetch did, and what became of the names given."""
 
-    question: Question
-    summary: FetchSummary
+    question: "Question"
+    summary: "FetchSummary"
 
     @property
     def exit_code(self) -> int:
@@ -78,13 +81,15 @@ def plan(
     staging: str | Path = "staging",
     db: str | Path | None = None,
     resume: bool = True,
-    clock: Callable[[], datetime] = fetching.utc_now,
+    clock: Callable[[], datetime] = settings.utc_now,
     **asked: Unpack[Asked],
 ) -> Looked:
     """What `fetch` with the same arguments would ask. Asks nothing, writes nothing, takes no lock.
 
     Raises UsageError for a wrong argument, with the nearest valid value.
     """
+    from stagingest import asking, surveying
+
     root, now = Path(staging), clock()
     question = asking.question(_wanted(dataset, asked), _known(root, db, asked), now)
     looked = surveying.look(question.jobs, root, now, resume=resume)
@@ -104,8 +109,8 @@ def fetch(
     resume: bool = True,
     gzip: bool = True,
     environ: Mapping[str, str] | None = None,
-    listener: Listener | None = None,
-    clock: Callable[[], datetime] = fetching.utc_now,
+    listener: "Listener | None" = None,
+    clock: Callable[[], datetime] = settings.utc_now,
     **asked: Unpack[Asked],
 ) -> Fetched:
     """Ask a provider for what is missing and stage it, one Parquet file a chunk, under the manifest of `staging`.
@@ -131,14 +136,15 @@ def fetch(
         HeldError: another fetch holds `staging`.
         StagingError: `staging` cannot be used, or its disk is full.
     """
-    from stagingest.progress import Silent
+    from stagingest import asking, fetching
+    from stagingest.tally import Silent
 
     root = Path(staging)
     question = asking.question(_wanted(dataset, asked), _known(root, db, asked), clock())
     if question.discovery:
         names = ",".join(question.discovery[0].symbols)
         raise UsageError(question.notes[-1], f"Run `stagingest fetch option-contracts --underlyings {names}` first.")
-    options = Options(
+    options = fetching.Options(
         root, os.environ if environ is None else environ, processes, lanes, max_rps, realtime, resume, gzip
     )
     return Fetched(question, fetching.fetch(question.jobs, options, listener or Silent(), clock))
@@ -183,15 +189,19 @@ def load(
         return loading.load(sources, target, batch_rows=batch_rows, listener=listener)
 
 
-def status(staging: str | Path = "staging") -> standing.Standing:
+def status(staging: str | Path = "staging") -> "Standing":
     """How a staging directory stands: counts per endpoint, what is in flight, what failed and why.
 
     Raises StagingError when it is none.
     """
+    from stagingest import standing
+
     return standing.standing(Path(staging))
 
 
-def _wanted(dataset: str, asked: Asked) -> Wanted:
+def _wanted(dataset: str, asked: Asked) -> "Wanted":
+    from stagingest.asking import Wanted
+
     default = Wanted(dataset)
 
     def text(name: str) -> str:
@@ -209,7 +219,9 @@ def _wanted(dataset: str, asked: Asked) -> Wanted:
 _TEXTS = ("timeframe", "start", "end", "feed", "adjustment", "currency", "asof", "expiry_gte", "expiry_lte")
 
 
-def _known(root: Path, db: str | Path | None, asked: Asked) -> Known:
+def _known(root: Path, db: str | Path | None, asked: Asked) -> "Known":
+    from stagingest.asking import Known
+
     underlyings = [name.strip().upper() for name in asked.get("underlyings", ())]
     if db is None or not underlyings or not Path(db).exists():
         return Known(root)

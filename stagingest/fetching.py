@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,6 @@ PRELOAD = ("stagingest.lanes", "pyarrow.csv", "pyarrow.parquet")
 SMALL_JOB_ROWS = 200_000
 LANES = 8
 HUNG_S = 120.0
-
-
-def utc_now() -> datetime:
-    """The wall clock, UTC."""
-    return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +59,11 @@ class Options:
 
 
 def fetch(
-    jobs: Sequence[Job], options: Options, listener: Listener, clock: Clock = utc_now, target: Coverage | None = None
+    jobs: Sequence[Job],
+    options: Options,
+    listener: Listener,
+    clock: Clock = settings.utc_now,
+    target: Coverage | None = None,
 ) -> FetchSummary:
     """Fetch and stage what is due for `jobs`.
 

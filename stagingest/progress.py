@@ -84,19 +84,6 @@ class Bar:
         self._bar.close()
 
 
-class Silent:
-    """Says nothing: for the library and `--json`."""
-
-    def progress(self, progress: Progress) -> None:
-        """Ignore."""
-
-    def say(self, text: str) -> None:
-        """Ignore."""
-
-    def close(self) -> None:
-        """Nothing to end."""
-
-
 def listener(stream: TextIO) -> Lines | Bar:
     """A bar on a terminal, lines elsewhere."""
     return Bar(stream) if stream.isatty() else Lines(stream)

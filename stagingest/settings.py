@@ -4,6 +4,7 @@ import os
 import resource
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -122,6 +123,11 @@ def state_dir(environ: Mapping[str, str]) -> Path:
     """Where this machine's permit records live: `$XDG_STATE_HOME/stagingest` or `~/.local/state/stagingest`."""
     base = environ.get("XDG_STATE_HOME") or os.path.join(environ.get("HOME") or "~", ".local", "state")
     return Path(base).expanduser() / "stagingest"
+
+
+def utc_now() -> datetime:
+    """The wall clock, UTC."""
+    return datetime.now(UTC)
 
 
 def cores() -> int:

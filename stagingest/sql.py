@@ -6,7 +6,7 @@ Names come from the tables of `datasets` and pass through `quoted`; values are a
 
 # ruff: noqa: S608 - text is composed here and nowhere else, from quoted names only
 
-from stagingest.datasets import Column, Dataset, Table, dataset
+from stagingest.datasets import LABELS, Column, Dataset, Table, dataset
 from stagingest.errors import TargetError
 
 _TYPES = {
@@ -33,7 +33,7 @@ def quoted(name: str) -> str:
 def create(table: Table) -> str:
     """The table, its key columns NOT NULL; no PRIMARY KEY: uniqueness is the loader's promise (LOAD: 3x CPU)."""
     columns = ", ".join(
-        f"{quoted(column.name)} {_TYPES[column.kind]}{' NOT NULL' if column.name in table.key else ''}"
+        f"{quoted(column.name)} {_type(column)}{' NOT NULL' if column.name in table.key else ''}"
         for column in table.columns
     )
     return f"CREATE TABLE {quoted(table.name)} ({columns})"
@@ -58,15 +58,14 @@ def remove(data: Dataset, table: Table) -> str:
 
     Symbols and times are bounded by parameters besides, so that zone maps keep the cost with the batch.
     """
-    keys = _names(table.key)
-    staged = f"SELECT {keys} FROM {_FILES}"
+    staged = f"SELECT {_keys(table)} FROM {_FILES}"
     return f"{_delete(table, staged)} AND {_range(data, table)}"
 
 
 def remove_older(table: Table) -> str:
     """Delete the rows whose key is staged with the same or a later `updated_at`."""
     keys = _names(table.key)
-    staged = f"SELECT {keys}, max(updated_at) AS updated_at FROM {_FILES} GROUP BY {keys}"
+    staged = f"SELECT {_keys(table)}, max(updated_at) AS updated_at FROM {_FILES} GROUP BY {keys}"
     return f"{_delete(table, staged)} AND {quoted(table.name)}.updated_at <= staged.updated_at"
 
 
@@ -101,9 +100,18 @@ def _casts(table: Table) -> str:
     return ", ".join(_cast(column) for column in table.columns)
 
 
+def _keys(table: Table) -> str:
+    """The staged key as the table's types: comparing a label with text would turn the whole table's into text."""
+    return ", ".join(_cast(column) for column in table.columns if column.name in table.key)
+
+
 def _cast(column: Column) -> str:
     name = quoted(column.name)
-    return f"CAST({name} AS {_TYPES[column.kind]}) AS {name}"
+    return f"CAST({name} AS {_type(column)}) AS {name}"
+
+
+def _type(column: Column) -> str:
+    return quoted(f"{column.name}_label") if column.kind == "label" else _TYPES[column.kind]
 
 
 def _names(names: tuple[str, ...]) -> str:
@@ -201,11 +209,18 @@ _FIRST_TABLES = tuple(
     table for name in ("stock-bars", "option-bars", "option-contracts") for table in dataset(name).tables
 )
 
+
+def _labels(name: str) -> str:
+    values = ", ".join(f"'{value}'" for value in LABELS[name])
+    return f"CREATE TYPE {quoted(f'{name}_label')} AS ENUM ({values})"
+
+
 MIGRATIONS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (
         1,
         (
-            *(create(table) for table in _FIRST_TABLES),
+            *map(_labels, LABELS),
+            *map(create, _FIRST_TABLES),
             _LEDGER,
             _BATCHES,
             _MIGRATIONS,

@@ -50,6 +50,19 @@ class Progress:
         return self.elapsed_s / self.done * self.remaining if self.done else None
 
 
+class Silent:
+    """Says nothing: for the library and `--json`."""
+
+    def progress(self, progress: Progress) -> None:
+        """Ignore."""
+
+    def say(self, text: str) -> None:
+        """Ignore."""
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """A symbol that was not had, its outcome and why."""

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -362,8 +363,11 @@ def test_an_interrupted_load_stops_and_leaves_whole_batches(staging: Staging, db
     script = INTERRUPTED.format(tests=str(Path(__file__).parent), root=str(staging.root), db=str(db))
     child = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, text=True)
     assert child.stdout.readline() == "inserted\n"
-    child.send_signal(signal.SIGINT)
-    child.communicate()
+    while child.returncode is None:
+        # DuckDB 1.5 can lose a signal that arrives just before its query begins: a person presses the keys again.
+        child.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            child.communicate(timeout=5)
     assert child.returncode == 130
     assert {symbol for symbol, _, _ in closes(db)} == {"S0"}
     assert ask(db, "SELECT seq FROM ledger") == [(1,)]
@@ -662,3 +666,11 @@ def test_a_real_manifest_is_loaded_and_told_what_was_taken(tmp_path: Path, db: P
 def test_a_directory_that_is_no_staging_directory_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StagingError, match="is no staging directory"):
         Staged(tmp_path)
+
+
+def test_labels_are_asked_for_like_text_and_unknown_words_find_nothing(staging: Staging, db: Path) -> None:
+    staging.bars("AAPL", 0, 3)
+    run(db, staging)
+    found = ask(db, "SELECT count(*), any_value(feed || '-' || \"interval\") FROM stock_bars WHERE feed = 'sip'")
+    assert found == [(3, "sip-1d")]
+    assert ask(db, "SELECT count(*) FROM stock_bars WHERE feed = 'no such feed'") == [(0,)]

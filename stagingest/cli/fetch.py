@@ -11,7 +11,8 @@ from stagingest.cli import options as o
 
 if TYPE_CHECKING:
     from stagingest.api import Fetched
-    from stagingest.tally import FetchSummary
+    from stagingest.progress import Bar, Lines
+    from stagingest.tally import FetchSummary, Silent
 
 
 @click.command()
@@ -31,7 +32,7 @@ def fetch(as_json: bool, dry_run: bool, env_file: Path | None, **options: Any) -
     DATASET is stock-bars, option-contracts or option-bars, or names its provider: alpaca/stock-bars. Keys come from
     APCA_API_KEY_ID and APCA_API_SECRET_KEY. Run `stagingest load` afterwards, or meanwhile.
     """
-    from stagingest import api, progress
+    from stagingest import api
     from stagingest.cli import plan
 
     if dry_run:
@@ -39,7 +40,7 @@ def fetch(as_json: bool, dry_run: bool, env_file: Path | None, **options: Any) -
         plan.show(asked, as_json=as_json, max_rps=options["max_rps"])
         return
     arguments = o.asked(options)
-    listener = progress.Silent() if as_json else progress.listener(sys.stderr)
+    listener = _listener(as_json=as_json)
     try:
         fetched = api.fetch(**arguments, environ=o.environment(env_file), listener=listener)
     finally:
@@ -49,6 +50,16 @@ def fetch(as_json: bool, dry_run: bool, env_file: Path | None, **options: Any) -
     else:
         _words(fetched, arguments["staging"])
     sys.exit(fetched.exit_code)
+
+
+def _listener(*, as_json: bool) -> "Bar | Lines | Silent":
+    from stagingest.tally import Silent
+
+    if as_json:
+        return Silent()
+    from stagingest.progress import listener
+
+    return listener(sys.stderr)
 
 
 _HOW = ("max_rps", "processes", "lanes", "realtime", "gzip")

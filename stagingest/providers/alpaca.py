@@ -9,7 +9,6 @@ from difflib import get_close_matches
 from stagingest import planning, sessions
 from stagingest.errors import UsageError
 from stagingest.model import Chunk, Cut, Grid, Kind, OptionSymbol, Page, Request, Series
-from stagingest.providers import bars, contracts
 from stagingest.providers.timeframe import Timeframe
 
 PAGE_ROWS = 10_000
@@ -85,6 +84,8 @@ class _Bars(ABC):
 
     def read(self, chunk: Chunk, request: Request, body: bytes) -> Page:
         """The page in `body`. Raises PageError."""
+        from stagingest.providers import bars  # the supervisor plans without ever reading a page
+
         return bars.read(chunk, request, body, self.column)
 
     def constants(self, series: Series) -> dict[str, str]:
@@ -212,6 +213,8 @@ class OptionContracts:
 
     def read(self, chunk: Chunk, request: Request, body: bytes) -> Page:
         """The page in `body`. Raises PageError."""
+        from stagingest.providers import contracts
+
         return contracts.read(chunk, request, body)
 
 
