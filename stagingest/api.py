@@ -81,6 +81,7 @@ def plan(
     staging: str | Path = "staging",
     db: str | Path | None = None,
     resume: bool = True,
+    max_rps: float | None = None,
     clock: Callable[[], datetime] = settings.utc_now,
     **asked: Unpack[Asked],
 ) -> Looked:
@@ -92,7 +93,7 @@ def plan(
 
     root, now = Path(staging), clock()
     question = asking.question(_wanted(dataset, asked), _known(root, db, asked), now)
-    looked = surveying.look(question.jobs, root, now, resume=resume)
+    looked = surveying.look(question.jobs, root, now, resume=resume, max_rps=max_rps)
     discovery = surveying.look(question.discovery, root, now) if question.discovery else None
     return Looked(question, looked, discovery, settings.free_bytes(root))
 

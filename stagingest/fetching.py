@@ -19,7 +19,7 @@ from stagingest.loads import read_loads
 from stagingest.manifest import Ack, Manifest
 from stagingest.model import Chunk, Job, Outcome
 from stagingest.orders import Order, Result
-from stagingest.pool import InProcess, Slots
+from stagingest.pool import InProcess, Slots, warm
 from stagingest.supervising import Crew, Listener, Supervisor
 from stagingest.surveying import Coverage, Plan, survey
 from stagingest.tally import FetchSummary, Tally, exit_code
@@ -29,7 +29,6 @@ Clock = Callable[[], datetime]
 PRELOAD = ("stagingest.lanes", "pyarrow.csv", "pyarrow.parquet")
 # Below this a second process's start costs more than it saves (measured: `scripts/bench job`).
 SMALL_JOB_ROWS = 200_000
-LANES = 8
 HUNG_S = 120.0
 
 
@@ -75,11 +74,13 @@ def fetch(
     budgets = sorted({catalog.endpoint(job.series.endpoint).budget for job in jobs})
     accesses = [settings.access(budget, options.environ) for budget in budgets]
     root = staging.prepare(options.root)
+    if options.processes:
+        warm(PRELOAD)
     with ExitStack() as stack:
         stack.enter_context(staging.Lock.take(root / "run.lock", "fetching"))
         manifest = stack.enter_context(Manifest.write(root))
         tidy(root, manifest)
-        plan = survey(jobs, manifest, clock(), resume=options.resume, target=target)
+        plan = survey(jobs, manifest, clock(), resume=options.resume, target=target, max_rps=options.max_rps)
         run = _Run(options, root, manifest, plan, accesses, listener, clock)
         return run.go()
 
@@ -174,7 +175,7 @@ class _Run:
         if processes is None:
             rows = sum(estimate.rows for estimate in self.plan.estimates.values())
             processes = 0 if rows < SMALL_JOB_ROWS else min(settings.cores(), len(chunks))
-        return processes, self.options.lanes or LANES
+        return processes, self.options.lanes or max(1, settings.LANES // max(1, processes))
 
     def _pool(self, processes: int, lanes: int) -> Slots | InProcess:
         cooks = max(1, settings.cores() // max(1, processes))

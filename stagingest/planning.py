@@ -1,8 +1,9 @@
 """Which chunks are due: what was asked, minus what is covered, minus what is open, cut to size."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from math import ceil
 
 from stagingest import sessions
 from stagingest.model import Chunk, Cut, Grid, Job, Window
@@ -97,6 +98,7 @@ def due(
     coverage: Coverage,
     open_chunks: Iterable[Chunk] = (),
     anchors: Anchors | None = None,
+    in_flight: int = 1,
 ) -> list[Chunk]:
     """The chunks to add for `job`.
 
@@ -107,6 +109,7 @@ def due(
         coverage: covered windows per symbol, in any order.
         open_chunks: chunks of the same series that are planned already.
         anchors: known sessions, for an adjusted series.
+        in_flight: requests that the provider's rate keeps in flight; a small job is cut into at least as many chunks.
     """
     held: dict[str, list[Window]] = {}
     for chunk in open_chunks:
@@ -122,13 +125,25 @@ def due(
                 missing = merged(anchors.stretch(symbol, part, covered) for part in missing)
             if missing:
                 groups.setdefault(tuple(missing), []).append(symbol)
-    return [
-        Chunk(job.series, symbols, piece)
-        for windows, symbols_due in groups.items()
+    parts = [
+        (symbols, part)
+        for windows, symbols in groups.items()
         for window in windows
         for part in split_at(window, final_before)
+    ]
+    rows = sum(len(symbols) * expected_rows(part, cut) for symbols, part in parts)
+    cut = replace(cut, target_rows=_target_rows(rows / in_flight, cut))
+    return [
+        Chunk(job.series, symbols, piece)
+        for symbols_due, part in parts
         for symbols, piece in pieces(symbols_due, part, cut)
     ]
+
+
+def _target_rows(rows: float, cut: Cut) -> int:
+    """`rows` in whole pages, from one page to the cut's own target."""
+    pages = max(1, ceil(rows / cut.page_rows))
+    return min(cut.target_rows, pages * cut.page_rows)
 
 
 def split_at(window: Window, day: date) -> list[Window]:

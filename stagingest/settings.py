@@ -11,6 +11,9 @@ from urllib.parse import urlsplit
 from stagingest.errors import CredentialsError, UsageError
 from stagingest.model import Secret
 
+LANES = 24
+# Assumed before the first answer; between a near and a far data centre.
+LATENCY_S = 0.25
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -123,6 +126,11 @@ def state_dir(environ: Mapping[str, str]) -> Path:
     """Where this machine's permit records live: `$XDG_STATE_HOME/stagingest` or `~/.local/state/stagingest`."""
     base = environ.get("XDG_STATE_HOME") or os.path.join(environ.get("HOME") or "~", ".local", "state")
     return Path(base).expanduser() / "stagingest"
+
+
+def in_flight(rate_per_s: float) -> int:
+    """Requests that are worth having in flight: rate times latency, half as many again, within 1 to LANES."""
+    return max(1, min(LANES, round(1.5 * rate_per_s * LATENCY_S)))
 
 
 def utc_now() -> datetime:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from stagingest import catalog, planning
+from stagingest import catalog, planning, settings
 from stagingest.loads import read_loads
 from stagingest.manifest import Manifest
 from stagingest.model import Chunk, Job, Kind, Series, Window
@@ -46,6 +46,7 @@ def survey(
     *,
     resume: bool = True,
     target: Coverage | None = None,
+    max_rps: float | None = None,
 ) -> Plan:
     """What is due for `jobs`: a question; writes nothing.
 
@@ -55,6 +56,7 @@ def survey(
         now: decides what is final.
         resume: False ignores all coverage.
         target: coverage read from a target, added to the manifest's.
+        max_rps: the rate the user declared, None for the provider's lowest plan.
     """
     chunks: list[Chunk] = []
     opened: list[Chunk] = []
@@ -77,7 +79,9 @@ def survey(
         anchors = None
         if job.series.adjusted and manifest:
             anchors = Anchors({symbol: sorted(days) for symbol, days in manifest.edges(job.series).items()})
-        fresh = planning.due(job, cut, endpoint.final_before(job.series, now), covered, live, anchors)
+        rate_per_s = max_rps or settings.BUDGETS[endpoint.budget].lowest_plan_per_s
+        final = endpoint.final_before(job.series, now)
+        fresh = planning.due(job, cut, final, covered, live, anchors, settings.in_flight(rate_per_s))
         chunks += fresh
         opened += live
         stale += [chunk for chunk in held if chunk not in live]
@@ -95,11 +99,9 @@ def _is_asked(chunk: Chunk, job: Job) -> bool:
     return any(asked.window == chunk.window for asked in job.asked)
 
 
-def look(
-    jobs: Sequence[Job], root: Path, now: datetime, *, resume: bool = True, target: Coverage | None = None
-) -> Plan:
+def look(jobs: Sequence[Job], root: Path, now: datetime, *, resume: bool = True, max_rps: float | None = None) -> Plan:
     """`survey` for `plan` and `--dry-run`: reads the manifest if there is one; no lock, no file, no request."""
     if not (root / Manifest.file).exists():
-        return survey(jobs, None, now, resume=resume, target=target)
+        return survey(jobs, None, now, resume=resume, max_rps=max_rps)
     with Manifest.read(root) as manifest:
-        return survey(jobs, manifest, now, resume=resume, target=target)
+        return survey(jobs, manifest, now, resume=resume, max_rps=max_rps)

@@ -33,7 +33,7 @@ class Setup:
         root: staging root.
         staging_id: written into every file's footer.
         lanes: connections kept.
-        cooks: lanes that may parse or write at the same time.
+        cooks: threads that parse and write for the lanes.
         routes: budget -> Route.
         gzip: whether bodies are asked compressed.
     """

@@ -4,23 +4,35 @@ import gc
 import os
 import signal
 import sys
+from importlib import import_module
 from types import FrameType
 
 import click
 
 from stagingest import __version__
-from stagingest.cli import demo, fetch, load, plan, sim, status
 from stagingest.cli.options import Terminated
 from stagingest.errors import StagingestError
 
+_CONTEXT = {"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "STAGINGEST", "max_content_width": 110}
+_COMMANDS = ("plan", "fetch", "load", "status", "sim", "demo")
 
-@click.group(
-    context_settings={
-        "help_option_names": ["-h", "--help"],
-        "auto_envvar_prefix": "STAGINGEST",
-        "max_content_width": 110,
-    }
-)
+
+class _Commands(click.Group):
+    """Commands, each in the module of its name and imported only when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order a user meets them."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name, None when there is none."""
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"stagingest.cli.{cmd_name}"), cmd_name)
+        return command
+
+
+@click.group(cls=_Commands, context_settings=_CONTEXT)
 @click.version_option(__version__, prog_name="stagingest")
 def stagingest() -> None:
     """Backfill market data from rate-limited HTTP APIs.
@@ -31,10 +43,6 @@ def stagingest() -> None:
     Exit codes: 0 done, 1 failed, 2 usage, 3 done but some chunks or symbols failed, 4 credentials or entitlement,
     5 provider down, 75 the staging directory or database is held by someone else, 130 Ctrl-C, 143 terminated.
     """
-
-
-for _command in (plan.plan, fetch.fetch, load.load, status.status, sim.sim, demo.demo):
-    stagingest.add_command(_command)
 
 
 def main() -> None:

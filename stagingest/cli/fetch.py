@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option(
     "--processes", type=click.IntRange(0, 64), help="Worker processes; 0 is in this process.  [default: cores]"
 )
-@click.option("--lanes", type=click.IntRange(1, 64), help="Requests in flight per process.  [default: 8]")
+@click.option("--lanes", type=click.IntRange(1, 64), help="Requests in flight per process.  [default: 24 in all]")
 @click.option("--realtime", is_flag=True, help="Ask up to now; needs a plan with recent data.")
 @click.option("--env-file", type=click.Path(path_type=Path, dir_okay=False), help="File of NAME=value lines with keys.")
 @click.option("--gzip/--no-gzip", default=True, help="Ask compressed bodies.  [default: gzip]")

@@ -23,7 +23,7 @@ def show(options: dict[str, Any], *, as_json: bool, max_rps: float | None) -> No
     """Plan and print; also `fetch --dry-run`."""
     from stagingest import api
 
-    looked = api.plan(**o.asked(options))
+    looked = api.plan(**o.asked(options), max_rps=max_rps)
     if as_json:
         o.document("plan", **_document(looked, max_rps))
     else:
