@@ -34,7 +34,7 @@ def prices() -> pa.Table:
     walk = pc.round(pc.add(pc.abs(pc.cumulative_sum(pc.subtract(pc.random(rows), 0.5))), 20), 2)
     symbols = pa.array([name for name in names for _ in range(rows // len(names))])
     day = pa.array(range(rows), pa.int32()).cast(pa.date32())
-    prices = {name: walk for name in ("open", "high", "low", "close")}
+    prices = dict.fromkeys(("open", "high", "low", "close"), walk)
     return pa.table({"symbol": symbols, "date": day, **prices, "volume": pc.cast(pc.multiply(walk, 1000), pa.int64())})
 
 
