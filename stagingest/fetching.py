@@ -264,4 +264,6 @@ def _advice(endpoint: str, kind: str, why: str) -> str:
             f"{endpoint}: {why}. Either the plan does not include this data, or the key pair in {keys} is wrong: "
             "the provider answers both alike."
         )
+    if kind == "limited":
+        return f"{endpoint}: {why} for 15 minutes without one answer. Run the same command again later."
     return f"{endpoint}: {why}. Check {budget.url_variable} and the network, then run the same command again."

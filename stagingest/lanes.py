@@ -24,6 +24,8 @@ from stagingest.worker import Beat, Setup
 PAGE_CAP = 100
 EMPTY_PAGES_CAP = 20
 SIGN_S = 10.0
+# A provider that refuses everything for so long wants us to come back another time.
+LIMITED_S = 900.0
 
 
 @dataclass(slots=True)
@@ -49,8 +51,9 @@ class _Course:
 class _OutcomeError(Exception):
     """The order ends here, with this decision's outcome."""
 
-    def __init__(self, outcome: Outcome, reason: str, decision: Decision | None = None) -> None:
+    def __init__(self, outcome: Outcome, reason: str, decision: Decision | None = None, stop: str = "") -> None:
         super().__init__(reason)
+        self.stop = stop or _stop(decision)
         self.outcome = outcome
         self.reason = reason
         self.decision = decision
@@ -60,7 +63,8 @@ class Lanes:
     """The lanes of one process: they share a client, permits, a retry budget and the cooks."""
 
     def __init__(self, note: Callable[[object], None], setup: Setup) -> None:
-        # One thread per lane is the parallelism: Arrow's own pools would only fight over the same cores.
+        # The cooks are the parallelism: Arrow's own pools would only fight over the same cores.
+        self._arrow = pa.cpu_count(), pa.io_thread_count()
         pa.set_cpu_count(1)
         pa.set_io_thread_count(1)
         self._note = note
@@ -72,7 +76,7 @@ class Lanes:
         }
         # Few threads parse and write for all lanes: Arrow keeps memory per thread (FETCH section 6: 1/3 of the memory).
         self._kitchen = ThreadPoolExecutor(setup.cooks, thread_name_prefix="cook")
-        self._noted_s = time.monotonic()
+        self._noted_s = self._answered_s = time.monotonic()
         self._budget = verdict.RetryBudget()
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -92,7 +96,7 @@ class Lanes:
         except _OutcomeError as end:
             decision = end.decision
             bad = decision.bad if decision else ()
-            return replace(course.result(end.outcome, end.reason), bad=bad, stop=_stop(decision))
+            return replace(course.result(end.outcome, end.reason), bad=bad, stop=end.stop)
 
     def _wait(self, seconds: float) -> None:
         """Sleep for a permit, with a sign of life now and then: waiting for the provider is not hanging."""
@@ -107,7 +111,9 @@ class Lanes:
         self._client.abort()
 
     def close(self) -> None:
-        """Close connections and permit records, end the cooks."""
+        """Close connections and permit records, end the cooks, give Arrow its threads back."""
+        pa.set_cpu_count(self._arrow[0])
+        pa.set_io_thread_count(self._arrow[1])
         self._kitchen.shutdown()
         self._client.close()
         for permits in self._permits.values():
@@ -160,10 +166,13 @@ class Lanes:
                 except PageError as error:
                     decision = verdict.malformed(error.message, attempt=failures + 1, symbols=symbols)
                 else:
+                    self._answered_s = time.monotonic()
                     with self._lock:
                         self._budget = self._budget.after_success(first_try=failures == 0)
                     return page
             if decision.kind is verdict.Kind.LIMITED:
+                if time.monotonic() - self._answered_s > LIMITED_S:
+                    raise _OutcomeError(Outcome.FAILED, decision.reason, stop="limited")
                 self._beat(course)
                 continue
             failures += 1

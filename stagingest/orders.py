@@ -61,7 +61,7 @@ class Result:
         symbol_rows: rows of each symbol that has any.
         edges: first and last session of each symbol, when the order asked for them.
         bad: symbols the provider named as bad.
-        stop: the endpoint cannot be asked any more: `credentials` or `unreachable`; '' otherwise.
+        stop: the endpoint cannot be asked any more: `credentials`, `unreachable` or `limited`; '' otherwise.
         pages: pages answered.
         requests: requests sent, retries included.
         limited: of those, answered 429.

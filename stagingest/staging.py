@@ -101,9 +101,8 @@ def write_part(root: Path, name: str, table: "pa.Table", footer: Mapping[str, st
     return Part(name, data.size, hashlib.sha256(data).hexdigest(), table.num_rows)
 
 
-# Measured on staged bars (`scripts/bench write`, real prices): dictionaries on everything cost twice the CPU of writing and save
-# nothing; lz4 with deltas for stamps and counts is half of zstd-1's CPU at the same load time. DuckDB verifies no page
-# checksums, but pyarrow does.
+# Measured by `scripts/bench write` on real prices: dictionaries on everything double the CPU of writing and save
+# nothing; lz4 with deltas for stamps and counts is half of zstd-1. DuckDB verifies no page checksums, pyarrow does.
 _DICTIONARIES = ("dictionary<values=string, indices=int32, ordered=0>", "date32[day]")
 _FORMAT = {"compression": "lz4", "write_page_checksum": True, "store_schema": False}
 

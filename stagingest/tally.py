@@ -27,7 +27,6 @@ class Progress:
     requests: int
     limited: int
     elapsed_s: float
-    waiting: str = ""
 
     @property
     def remaining(self) -> int:

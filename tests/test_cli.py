@@ -6,12 +6,14 @@ import re
 import signal
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 
 import pytest
 from desk import Desk, desk
 
 from stagingest import sim, staging
+from stagingest.targets.duckdb import read
 
 COMMAND = [sys.executable, "-m", "stagingest"]
 
@@ -215,6 +217,30 @@ def test_a_signal_ends_a_fetch_and_the_same_command_continues(
         ended = run(place, *asked)
         assert ended.returncode == 0, ended.stderr
         assert place.plan(symbols=place.market.symbols, start="2024-01-02", end="2024-05-31").plan.all_chunks == ()
+
+
+@pytest.mark.parametrize("processes", ["0", "2"])
+def test_a_killed_fetch_continues_and_no_row_is_lost_or_doubled(tmp_path: Path, processes: str) -> None:
+    hang = sim.Fault("hang", nth=(9,))
+    with desk(tmp_path, symbols=30, policy=sim.Policy(page_cap=100, faults=(hang,))) as place:
+        names = ",".join(place.market.symbols)
+        asked = ("fetch", "stock-bars", "--symbols", names, *WINDOW, "--max-rps", "1000", "--processes", processes)
+        started = subprocess.Popen([*COMMAND, *asked], cwd=place.root, env=place.environ, stderr=subprocess.DEVNULL)
+        assert place.server.hung.wait(60)
+        loaded = run(place, "load")  # beside the fetch
+        assert loaded.returncode == 0, loaded.stderr
+        started.kill()
+        started.wait()
+        place.server.release()
+        assert "never ended: run the same fetch again" in run(place, "status").stdout
+        ended = run(place, *asked)
+        assert ended.returncode == 0, ended.stderr
+        assert run(place, "load").returncode == 0
+        expected = sum(place.market.listed(name) <= date(2024, 1, 2) for name in place.market.symbols)
+        text = "SELECT count(*), count(DISTINCT (symbol, ts)), count(DISTINCT symbol) FROM stock_bars"
+        ((rows, keys, symbols),) = read(place.db, text)[1]
+        assert rows == keys == place.rows().num_rows
+        assert symbols >= expected
 
 
 def test_nothing_on_this_page_of_files_shows_a_key(place: Desk) -> None:

@@ -367,3 +367,19 @@ def test_a_full_disk_is_told_and_the_same_fetch_continues(place: Desk, monkeypat
     fetched = place.fetch(**asked)
     assert fetched.exit_code == 0
     assert place.plan(**asked).plan.all_chunks == ()
+
+
+def test_a_provider_that_only_refuses_is_left_alone_and_the_same_command_continues(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stagingest import lanes
+
+    monkeypatch.setattr(lanes, "LIMITED_S", 0.2)
+    refusing = sim.Policy(faults=(sim.Fault("status", status=429, headers=(("Retry-After", "0"),)),))
+    with desk(tmp_path, symbols=3, policy=refusing) as place:
+        fetched = place.fetch(symbols=place.market.symbols, **YEAR)
+        assert (fetched.exit_code, fetched.summary.left) == (5, 1)
+        assert fetched.summary.limited == fetched.summary.requests > 1
+        assert "Run the same command again later" in fetched.summary.stopped
+        place.server.behave(sim.Policy())
+        assert place.fetch(symbols=place.market.symbols, **YEAR).exit_code == 0
