@@ -358,7 +358,6 @@ INTERRUPTED = """
 """
 
 
-@pytest.mark.skipif(duckdb.__version__ < "2", reason="the client of DuckDB 1.5 sometimes stops polling for signals")
 def test_an_interrupted_load_stops_and_leaves_whole_batches(staging: Staging, db: Path) -> None:
     script = INTERRUPTED.format(tests=str(Path(__file__).parent), root=str(staging.root), db=str(db))
     child = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, text=True)

@@ -176,8 +176,9 @@ class DuckDB:
             yield
             self._all("COMMIT")
         except BaseException:
-            # After a fatal error, or a COMMIT that failed, there is nothing to roll back.
-            with suppress(TargetError):
+            # ROLLBACK would wait for a statement a signal ended; after a fatal error there is nothing to roll back.
+            with suppress(TargetError, KeyboardInterrupt):
+                self._open.interrupt()
                 self._all("ROLLBACK")
             raise
 
