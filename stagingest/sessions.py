@@ -45,6 +45,8 @@ def is_session(day: date) -> bool:
 
 def count(start: date, end: date) -> int:
     """The number of sessions in `[start, end)`, exact within the table, weekdays outside it."""
+    if end <= start:
+        return 0
     inside = bisect_left(_ordinals(), end.toordinal()) - bisect_left(_ordinals(), start.toordinal())
     outside = ((start, min(end, FIRST)), (max(start, LAST + _DAY), end))
     return inside + sum(1 for first, last in outside for _ in between(first, last))

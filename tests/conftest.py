@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import signal
 import socket
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -17,6 +18,9 @@ NEEDS = {
     "sdk": (os.environ.get("STAGINGEST_SDK_PYTHON"), "set STAGINGEST_SDK_PYTHON to a Python that has alpaca-py"),
 }
 OURS = ("STAGINGEST_", "APCA_", "MASSIVE_", "POLYGON_")
+
+# A shell starts background jobs with Ctrl-C ignored, which children inherit; the tests send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Derandomized: a run says the same today and tomorrow; `--hypothesis-profile=default` explores.
 settings.register_profile("stagingest", deadline=None, derandomize=True, print_blob=True)
