@@ -8,7 +8,7 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from stagingest import asking, fetching, surveying
+from stagingest import asking, surveying
 from stagingest.manifest import Manifest
 
 SYMBOLS = 3_400
@@ -37,7 +37,7 @@ def persist() -> int:
     question = asking.question(wanted, asking.Known(root), now)
     with Manifest.write(root) as manifest:
         plan = surveying.survey(question.jobs, manifest, now)
-        manifest.begin("bench", [], fetching.utc_now())
+        manifest.begin("bench", [], now)
         manifest.plan(plan.chunks, "bench")
         return len(plan.chunks)
 

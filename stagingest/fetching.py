@@ -21,7 +21,7 @@ from stagingest.model import Chunk, Job, Outcome
 from stagingest.orders import Order, Result
 from stagingest.pool import InProcess, Slots, warm
 from stagingest.supervising import Crew, Listener, Supervisor
-from stagingest.surveying import Coverage, Plan, survey
+from stagingest.surveying import Plan, survey
 from stagingest.tally import FetchSummary, Tally, exit_code
 from stagingest.worker import Route, Setup, setup
 
@@ -62,7 +62,6 @@ def fetch(
     options: Options,
     listener: Listener,
     clock: Clock = settings.utc_now,
-    target: Coverage | None = None,
 ) -> FetchSummary:
     """Fetch and stage what is due for `jobs`.
 
@@ -80,7 +79,7 @@ def fetch(
         stack.enter_context(staging.Lock.take(root / "run.lock", "fetching"))
         manifest = stack.enter_context(Manifest.write(root))
         tidy(root, manifest)
-        plan = survey(jobs, manifest, clock(), resume=options.resume, target=target, max_rps=options.max_rps)
+        plan = survey(jobs, manifest, clock(), resume=options.resume, max_rps=options.max_rps)
         run = _Run(options, root, manifest, plan, accesses, listener, clock)
         return run.go()
 

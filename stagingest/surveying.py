@@ -1,4 +1,4 @@
-"""What a fetch would ask: the question put to catalog, manifest and target; writes nothing."""
+"""What a fetch would ask: the question put to catalog and manifest; writes nothing."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,8 +10,6 @@ from stagingest.loads import read_loads
 from stagingest.manifest import Manifest
 from stagingest.model import Chunk, Job, Kind, Series, Window
 from stagingest.planning import Anchors, Estimate
-
-Coverage = Mapping[Series, Mapping[str, Sequence[Window]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +29,23 @@ class Plan:
     estimates: Mapping[str, Estimate]
     symbols: int
     covered: int
-    known: Coverage = field(default_factory=dict)
+    known: Mapping[Series, Mapping[str, Sequence[Window]]] = field(default_factory=dict)
 
     @property
     def all_chunks(self) -> tuple[Chunk, ...]:
         """Everything the run would fetch."""
         return self.resumed + self.chunks
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """The answer for one job."""
+
+    fresh: list[Chunk]
+    live: list[Chunk]
+    stale: list[Chunk]
+    cost: Estimate
+    known: Mapping[str, Sequence[Window]]
 
 
 def survey(
@@ -45,7 +54,6 @@ def survey(
     now: datetime,
     *,
     resume: bool = True,
-    target: Coverage | None = None,
     max_rps: float | None = None,
 ) -> Plan:
     """What is due for `jobs`: a question; writes nothing.
@@ -55,43 +63,46 @@ def survey(
         manifest: the staging root's record, None when there is none yet.
         now: decides what is final.
         resume: False ignores all coverage.
-        target: coverage read from a target, added to the manifest's.
         max_rps: the rate the user declared, None for the provider's lowest plan.
     """
-    chunks: list[Chunk] = []
-    opened: list[Chunk] = []
-    stale: list[Chunk] = []
-    estimates: dict[str, Estimate] = {}
-    known: dict[Series, Mapping[str, Sequence[Window]]] = {}
-    due_symbols: set[str] = set()
     complaints = frozenset(read_loads(manifest.root)[0]) if manifest else frozenset[int]()
-    for job in jobs:
-        endpoint = catalog.endpoint(job.series.endpoint)
-        cut = endpoint.cut(job.series)
-        held = manifest.open_chunks(job.series) if manifest else []
-        live = [chunk for chunk in held if endpoint.kind is Kind.HISTORY or _is_asked(chunk, job)]
-        covered: dict[str, list[Window]] = {}
-        if resume and manifest:
-            covered = manifest.coverage(job.series, complaints)
-        for symbol, windows in ((target or {}).get(job.series) or {}).items():
-            covered.setdefault(symbol, []).extend(windows)
-        known[job.series] = covered
-        anchors = None
-        if job.series.adjusted and manifest:
-            anchors = Anchors({symbol: sorted(days) for symbol, days in manifest.edges(job.series).items()})
-        rate_per_s = max_rps or settings.BUDGETS[endpoint.budget].lowest_plan_per_s
-        final = endpoint.final_before(job.series, now)
-        fresh = planning.due(job, cut, final, covered, live, anchors, settings.in_flight(rate_per_s))
-        chunks += fresh
-        opened += live
-        stale += [chunk for chunk in held if chunk not in live]
-        cost = planning.estimate([*live, *fresh], cut)
-        estimates[endpoint.budget] = estimates.get(endpoint.budget, Estimate()) + cost
-        due_symbols.update(symbol for chunk in (*live, *fresh) for symbol in chunk.symbols)
+    found = [_due(job, manifest, now, complaints if resume else None, max_rps) for job in jobs]
+    estimates: dict[str, Estimate] = {}
+    for job, due in zip(jobs, found, strict=True):
+        budget = catalog.endpoint(job.series.endpoint).budget
+        estimates[budget] = estimates.get(budget, Estimate()) + due.cost
     asked = {symbol for job in jobs for symbol in job.symbols}
+    left = {symbol for due in found for chunk in (*due.live, *due.fresh) for symbol in chunk.symbols}
     return Plan(
-        tuple(jobs), tuple(chunks), tuple(opened), tuple(stale), estimates, len(asked), len(asked - due_symbols), known
-    )  # fmt: skip
+        tuple(jobs),
+        tuple(chunk for due in found for chunk in due.fresh),
+        tuple(chunk for due in found for chunk in due.live),
+        tuple(chunk for due in found for chunk in due.stale),
+        estimates,
+        len(asked),
+        len(asked - left),
+        {job.series: due.known for job, due in zip(jobs, found, strict=True)},
+    )
+
+
+def _due(
+    job: Job, manifest: Manifest | None, now: datetime, complaints: frozenset[int] | None, max_rps: float | None
+) -> _Due:
+    """One job's answer; without `complaints` (entries that do not count) nothing is covered."""
+    endpoint = catalog.endpoint(job.series.endpoint)
+    cut = endpoint.cut(job.series)
+    live: list[Chunk] = []
+    stale: list[Chunk] = []
+    for chunk in manifest.open_chunks(job.series) if manifest else ():
+        (live if endpoint.kind is Kind.HISTORY or _is_asked(chunk, job) else stale).append(chunk)
+    known = manifest.coverage(job.series, complaints) if manifest and complaints is not None else {}
+    anchors = None
+    if job.series.adjusted and manifest:
+        anchors = Anchors({symbol: sorted(days) for symbol, days in manifest.edges(job.series).items()})
+    in_flight = settings.in_flight(max_rps or settings.BUDGETS[endpoint.budget].lowest_plan_per_s)
+    final = endpoint.final_before(job.series, now)
+    fresh = planning.due(job, cut, final, known, live, anchors, in_flight)
+    return _Due(fresh, live, stale, planning.estimate([*live, *fresh], cut), known)
 
 
 def _is_asked(chunk: Chunk, job: Job) -> bool:
