@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 from stagingest import catalog, planning, staging
@@ -13,7 +13,8 @@ from stagingest.orders import Order, Result
 from stagingest.tally import GOOD, Tally
 
 GROUP_CHUNKS = 50
-_NO_LONGER_DUE = frozenset({Outcome.REFUSED, Outcome.QUARANTINED})
+# SIP prices of the last 15 minutes need a paid plan; one minute is left for clocks that differ.
+RECENT = timedelta(minutes=16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class Acknowledger:
         self._tally = tally
         self._clock = clock
         self._acks: list[Ack] = []
+        self.answered: set[Series] = set()
         self._edges: dict[Series, dict[str, dict[date, str]]] = {}
 
     @property
@@ -70,8 +72,14 @@ class Acknowledger:
         chunk = order.chunk
         endpoint = catalog.endpoint(chunk.series.endpoint)
         asked_at = result.asked_at or self._clock()
-        final = chunk.window.end <= endpoint.final_before(chunk.series, asked_at)
-        covers = result.outcome in _NO_LONGER_DUE or (result.outcome in GOOD and final)
+        # Nothing after `not_after` was asked, however late the answer came (a laptop asleep, a long pause).
+        until = asked_at if order.not_after is None else min(asked_at, order.not_after + RECENT)
+        final = chunk.window.end <= endpoint.final_before(chunk.series, until)
+        covers = result.outcome in GOOD and final
+        if result.outcome is Outcome.REFUSED:
+            # A refusal that names nobody may be about the question, unless others of the series were answered.
+            covers = bool(result.bad) or chunk.series in self.answered
+        covers = covers or result.outcome is Outcome.QUARANTINED
         return Ack(order, result, covers, asked_at, dataset(endpoint.dataset).schema, children=children)
 
     def flush(self) -> list[Chunk]:
@@ -89,10 +97,14 @@ class Acknowledger:
             parts = [part for index in indices if (part := acks[index].result.part) is not None]
             for index, path in zip(indices, staging.settle(self._course.root, folder, parts), strict=True):
                 acks[index] = replace(acks[index], path=path)
+        if not acks:
+            return []
         due: list[Chunk] = []
-        for entry, ack in zip(self._manifest.record(acks) if acks else (), acks, strict=True):
-            if ack.order.adjusted:
-                due += self._compare(entry, ack)
+        # One transaction: a kill in between would leave entries that claim a base which has moved.
+        with self._manifest.transaction():
+            for entry, ack in zip(self._manifest.record(acks), acks, strict=True):
+                if ack.order.adjusted:
+                    due += self._compare(entry, ack)
         return due
 
     def _compare(self, entry: Entry, ack: Ack) -> list[Chunk]:
@@ -101,15 +113,20 @@ class Acknowledger:
         known = self._edges.get(series)
         if known is None:
             known = self._edges[series] = self._manifest.edges(series, before=entry.seq)
+        seen: dict[str, dict[date, str]] = {}
+        for edge in ack.result.edges:
+            seen.setdefault(edge.symbol, {})[edge.session] = edge.digest
+        window = entry.chunk.window
+        asked = ack.result.outcome in GOOD
         moved = {
-            edge.symbol
-            for edge in ack.result.edges
-            if known.get(edge.symbol, {}).get(edge.session, edge.digest) != edge.digest
+            symbol
+            for symbol in entry.chunk.symbols
+            if asked and _moved(known.get(symbol, {}), seen.get(symbol, {}), window)
         } - self._tally.refetched
         for symbol in moved:
             known.pop(symbol)
-        for edge in ack.result.edges:
-            known.setdefault(edge.symbol, {})[edge.session] = edge.digest
+        for symbol, sessions in seen.items():
+            known.setdefault(symbol, {}).update(sessions)
         return self._refetch(series, sorted(moved), entry) if moved else []
 
     def _refetch(self, series: Series, symbols: Sequence[str], entry: Entry) -> list[Chunk]:
@@ -136,3 +153,12 @@ class Acknowledger:
         jobs = (asked for job in self._course.jobs if job.series == series for asked in job.asked)
         now = (asked.window for asked in jobs if symbol in asked.symbols)
         return planning.merged([*before, *now, entry.chunk.window])
+
+
+def _moved(known: Mapping[date, str], seen: Mapping[date, str], window: Window) -> bool:
+    """Whether known sessions inside a window that was asked again read differently, or are not there any more."""
+    inside = {day: digest for day, digest in known.items() if window.start <= day < window.end}
+    if not seen:
+        return bool(inside)
+    first, last = min(seen), max(seen)
+    return any(seen[day] != digest if day in seen else not first < day < last for day, digest in inside.items())

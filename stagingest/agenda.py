@@ -7,6 +7,7 @@ from stagingest.model import Chunk, Series
 
 STRIKES = 3
 FORBIDDEN_IN_A_ROW = 3
+REFUSED_UNANSWERED = 12
 
 
 class Agenda:
@@ -26,6 +27,8 @@ class Agenda:
         self._open: set[Series] = set()
         self._probing: set[Series] = set()
         self._forbidden: dict[str, int] = {}
+        self._endpoints: set[str] = set()
+        self._doubts: dict[str, int] = {}
 
     def __bool__(self) -> bool:
         return bool(self._queue or self._deferred or self._suspects)
@@ -54,17 +57,26 @@ class Agenda:
                 continue
             if chunk.series in self._open:
                 return chunk, False
-            if chunk.series not in self._probing:
+            if self._may_probe(chunk.series):
                 self._probing.add(chunk.series)
                 return chunk, False
             self._queue.append(chunk)
-        if idle and self._suspects:
-            return self._suspects.popleft(), True
+        while idle and self._suspects:
+            chunk = self._suspects.popleft()
+            if chunk.series.endpoint not in self.stopped:
+                return chunk, True
         return None
+
+    def _may_probe(self, series: Series) -> bool:
+        """One canary a series; until its endpoint has answered anything, one for all its series."""
+        if series.endpoint in self._endpoints:
+            return series not in self._probing
+        return all(other.endpoint != series.endpoint for other in self._probing)
 
     def answered(self, series: Series) -> None:
         """The series gave a page: all its chunks may be asked."""
         self._open.add(series)
+        self._endpoints.add(series.endpoint)
         self._forbidden.pop(series.endpoint, None)
 
     def ended(self, series: Series) -> None:
@@ -102,6 +114,19 @@ class Agenda:
         count = self._forbidden[series.endpoint] = self._forbidden.get(series.endpoint, 0) + 1
         if series not in self._open or count >= FORBIDDEN_IN_A_ROW:
             self.stop(series.endpoint, "forbidden", reason)
+
+    def doubt(self, series: Series, reason: str) -> bool:
+        """A refusal that names no symbol, from an endpoint that never gave a page: after some, stop it.
+
+        The base URL or a parameter is wrong then, not the symbols. True when the endpoint is stopped.
+        """
+        endpoint = series.endpoint
+        if endpoint in self._endpoints:
+            return False
+        self._doubts[endpoint] = self._doubts.get(endpoint, 0) + 1
+        if self._doubts[endpoint] >= REFUSED_UNANSWERED:
+            self.stop(endpoint, "refused", reason)
+        return endpoint in self.stopped
 
     def stop(self, endpoint: str, kind: str, reason: str) -> None:
         """Ask this endpoint nothing more in this run."""

@@ -93,9 +93,15 @@ def question(wanted: Wanted, known: Known, now: datetime) -> Question:
         names, more, discovery = _of_underlyings(wanted, names, known, now)
         if discovery:
             return Question(endpoint, (), names, (*notes, *more), discovery)
+        notes = (*notes, *more)
     if not names.kept:
         raise UsageError(*_nothing(names))
-    asked = _lifetimes(names.kept, window) if endpoint.dataset == "option-bars" else (Asked(names.kept, window),)
+    asked: tuple[Asked, ...] = (Asked(names.kept, window),)
+    if endpoint.dataset == "option-bars":
+        asked = _lifetimes(names.kept, window)
+        gone = len(names.kept) - sum(len(each.symbols) for each in asked)
+        if gone:
+            notes = (*notes, f"{gone} contracts expired before {window.start} and are not asked.")
     return Question(endpoint, (Job(series, asked),), names, notes)
 
 
@@ -158,15 +164,17 @@ def _of_underlyings(
     """Names with the known contracts of the underlyings added; the discovery's jobs when one has none."""
     listing = catalog.resolve("option-contracts", wanted.provider)
     parents = universe.resolve(wanted.underlyings, listing)
-    found = _contracts(known, listing.name, parents.kept)
-    unknown = sorted(set(parents.kept) - {contract.underlying for contract in found})
+    found, listed = _contracts(known, listing.name, parents.kept)
+    bare = set(parents.kept) - {contract.underlying for contract in found}
+    unknown = sorted(bare - listed)
     rejected = names.rejected + parents.rejected
     if unknown:
         note = f"No contracts of {', '.join(unknown)} are known yet."
         discovery = _listing(Wanted("option-contracts", underlyings=tuple(unknown)), listing, now).jobs
         return universe.Symbols((), rejected=rejected), (note,), discovery
     kept = {contract.symbol for contract in found if _in_bounds(contract, wanted)}
-    return universe.Symbols(tuple(sorted({*names.kept, *kept})), names.changed, rejected), (), ()
+    notes = (f"No contracts are listed for {', '.join(sorted(bare))}.",) if bare else ()
+    return universe.Symbols(tuple(sorted({*names.kept, *kept})), names.changed, rejected), notes, ()
 
 
 def _in_bounds(contract: Contract, wanted: Wanted) -> bool:
@@ -175,12 +183,16 @@ def _in_bounds(contract: Contract, wanted: Wanted) -> bool:
     return low <= contract.expiry <= high
 
 
-def _contracts(known: Known, endpoint: str, underlyings: Sequence[str]) -> list[Contract]:
+def _contracts(known: Known, endpoint: str, underlyings: Sequence[str]) -> tuple[list[Contract], set[str]]:
+    """The known contracts, and the underlyings that were listed at all."""
     found = universe.contracts(known.rows, underlyings)
-    if (known.root / Manifest.file).exists():
-        with Manifest.read(known.root) as manifest:
-            found += universe.staged_contracts(known.root, manifest.entries(), endpoint, underlyings)
-    return found
+    if not (known.root / Manifest.file).exists():
+        return found, set()
+    with Manifest.read(known.root) as manifest:
+        entries = list(manifest.entries())
+    return found + universe.staged_contracts(known.root, entries, endpoint, underlyings), universe.listed(
+        entries, endpoint
+    )
 
 
 def _listing(wanted: Wanted, endpoint: Endpoint, now: datetime) -> Question:

@@ -15,7 +15,7 @@ from typing import Any
 from stagingest import catalog, limiter, settings, staging, worker
 from stagingest.acknowledging import Course
 from stagingest.errors import StagingError
-from stagingest.loads import read_loads
+from stagingest.loads import read_complaints
 from stagingest.manifest import Ack, Manifest
 from stagingest.model import Chunk, Job, Outcome
 from stagingest.orders import Order, Result
@@ -93,7 +93,7 @@ def tidy(root: Path, manifest: Manifest) -> None:
         files = list(manifest.files())
         staging.sweep(root, (path for _, path, _ in files))
     lost = staging.missing(root, files)
-    complaints, _ = read_loads(root)
+    complaints = read_complaints(root)
     paths = {seq: path for seq, path, _ in files}
     for seq, reason in complaints.items():
         if seq in paths and seq not in lost:
@@ -135,12 +135,12 @@ class _Run:
         supervisor = self._supervisor(chunks)
         try:
             supervisor.run()
-        except OSError as error:
-            raise self._disk_error(error) from None
-        except BaseException:
+        except BaseException as error:
             worker.abort()
             for pool in self._pools:
                 pool.kill()
+            if isinstance(error, OSError):
+                raise self._disk_error(error) from None
             raise
         finally:
             self._measure()
@@ -158,7 +158,7 @@ class _Run:
         return summary
 
     def _close_stale(self, now: datetime) -> None:
-        result = Result(Outcome.LOST, "the day it was to be asked about has passed")
+        result = Result(Outcome.LOST, "the run ended before it; it is planned anew")
         self.manifest.record([Ack(Order(self.id, 0, chunk), result, False, now, 1) for chunk in self.plan.stale])
 
     def _supervisor(self, chunks: tuple[Chunk, ...]) -> Supervisor:
@@ -263,6 +263,8 @@ def _advice(endpoint: str, kind: str, why: str) -> str:
             f"{endpoint}: {why}. Either the plan does not include this data, or the key pair in {keys} is wrong: "
             "the provider answers both alike."
         )
+    if kind == "refused":
+        return f"{endpoint}: {why}. It refuses every question: check {budget.url_variable} and the options."
     if kind == "limited":
         return f"{endpoint}: {why} for 15 minutes without one answer. Run the same command again later."
     return f"{endpoint}: {why}. Check {budget.url_variable} and the network, then run the same command again."

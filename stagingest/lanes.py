@@ -21,7 +21,8 @@ from stagingest.transport import Client
 from stagingest.verdict import Decision, Reply
 from stagingest.worker import Beat, Setup
 
-PAGE_CAP = 100
+PAGE_CAP = 2_000
+ROW_CAP = 500_000
 EMPTY_PAGES_CAP = 20
 SIGN_S = 10.0
 # A provider that refuses everything for so long wants us to come back another time.
@@ -135,8 +136,8 @@ class Lanes:
         while request is not None:
             if request in asked:
                 raise _OutcomeError(Outcome.FAILED, "the provider's page tokens go in a circle")
-            if len(asked) == PAGE_CAP:
-                raise _OutcomeError(Outcome.CAPPED, f"more than {PAGE_CAP} pages")
+            if len(asked) == PAGE_CAP or sum(page.num_rows for page in course.pages) > ROW_CAP:
+                raise _OutcomeError(Outcome.CAPPED, f"more than {PAGE_CAP} pages or {ROW_CAP:,} rows")
             asked.add(request)
             page = self._page(course, request)
             empty = 0 if page.rows else empty + 1

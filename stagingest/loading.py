@@ -148,6 +148,7 @@ class _Load:
     rows: int = 0
     replaced: int = 0
     batches: int = 0
+    last: dict[str, int] = field(default_factory=dict)
 
     def run(self) -> LoadSummary:
         before = self.target.size_bytes()
@@ -181,20 +182,27 @@ class _Load:
             self.taken = {s.staging_id: self.target.taken(s.staging_id) for s in self.sources}
 
     def _survey(self) -> frozenset[str]:
-        """Count what is due; the ids of the series that have rows in it."""
+        """Count what is due; the ids of the series that have rows in it.
+
+        What a fetch stages from here on waits for the next load: its series may not be among these.
+        """
         series = set()
+        last = {source.staging_id: 0 for source in self.sources}
         with self._timed("plan"):
             for item in self._due():
                 self.entries_due += 1
+                last[item.staging] = max(item.entry.seq, last.get(item.staging, 0))
                 self.rows_due += item.entry.rows
                 if item.entry.path:
                     series.add(item.entry.chunk.series.id)
+        self.last = last
         return frozenset(series)
 
     def _due(self) -> Iterator[Item]:
         """What the ledger lacks, oldest first."""
         streams = [_dated(source, self.taken[source.staging_id]) for source in self.sources]
-        return (item for _, item in heapq.merge(*streams, key=itemgetter(0)))
+        items = (item for _, item in heapq.merge(*streams, key=itemgetter(0)))
+        return (item for item in items if item.entry.seq <= self.last.get(item.staging, item.entry.seq))
 
     def _load(self, series: frozenset[str]) -> None:
         with self._timed("plan"):

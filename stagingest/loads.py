@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from stagingest.manifest import LOADS
-from stagingest.store import Store
+from stagingest.store import EmptyError, Store
 
 _SCHEMA = """
 CREATE TABLE taken (target TEXT NOT NULL, staging TEXT NOT NULL, seq INTEGER NOT NULL,
@@ -34,14 +34,13 @@ class Loads(Store):
             rows = ((target, staging, seq) for seq in taken)
             self.db.executemany("INSERT INTO taken VALUES (?, ?, ?)", rows)
 
-    def taken(self) -> dict[str, int]:
-        """target -> number of entries its ledger held when it was last loaded."""
-        return dict(self.db.execute("SELECT target, count(*) FROM taken GROUP BY 1").fetchall())
 
-
-def read_loads(root: Path) -> tuple[dict[int, str], dict[str, int]]:
-    """Complaints and taken counts of a root, empty when nothing was ever loaded."""
+def read_complaints(root: Path) -> dict[int, str]:
+    """Complaints about a root's files (seq -> reason); none when nothing was ever loaded."""
     if not (root / Loads.file).exists():
-        return {}, {}
-    with Loads(root, writable=False) as loads:
-        return loads.complaints(), loads.taken()
+        return {}
+    try:
+        with Loads(root, writable=False) as loads:
+            return loads.complaints()
+    except EmptyError:
+        return {}

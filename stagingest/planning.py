@@ -74,12 +74,20 @@ class Anchors:
 
     days: Mapping[str, Sequence[date]]
 
-    def stretch(self, symbol: str, window: Window, covered: Sequence[Window]) -> Window:
-        """The window with one known session of each neighbouring covered interval added.
+    def stretched(self, symbol: str, missing: Sequence[Window], covered: Sequence[Window], grid: Grid) -> list[Window]:
+        """The missing windows with one known session of each neighbouring covered interval added.
 
         Rows of an adjusted series are only comparable when they share one price base: the known session is asked
-        again with the new window, and unless it is equal the symbol is fetched whole (DESIGN section 1).
+        again with the new window, and unless it is equal the symbol is fetched whole (DESIGN section 1). Where no
+        interval is a neighbour, the nearest known session is asked by itself.
         """
+        parts = [self._stretch(symbol, window, covered) for window in missing]
+        if parts == list(missing) and self.days.get(symbol):
+            nearest = min(self.days[symbol], key=lambda day: abs((day - missing[0].start).days))
+            parts.append(Window(nearest, nearest + _DAY))
+        return merged(aligned(grid, part) for part in parts)
+
+    def _stretch(self, symbol: str, window: Window, covered: Sequence[Window]) -> Window:
         known = self.days.get(symbol, ())
         start, end = window.start, window.end
         for interval in covered:
@@ -122,7 +130,7 @@ def due(
             covered = merged(coverage.get(symbol, ()))
             missing = minus(window, merged([*covered, *held.get(symbol, ())]) if symbol in held else covered)
             if anchors is not None and missing and covered:
-                missing = merged(anchors.stretch(symbol, part, covered) for part in missing)
+                missing = anchors.stretched(symbol, missing, covered, cut.grid)
             if missing:
                 groups.setdefault(tuple(missing), []).append(symbol)
     parts = [
@@ -200,8 +208,8 @@ class Estimate:
         )
 
 
-# Measured on zstd-1 staged bars of real prices (LOAD section 6: 14.8 to 17.4 synthetic, more on real ones).
-_BYTES_PER_ROW = 20
+# Measured on real prices by `scripts/bench write`.
+_BYTES_PER_ROW = 30
 
 
 def estimate(chunks: Iterable[Chunk], cut: Cut) -> Estimate:

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import socket
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,7 +34,7 @@ def prepare(root: Path) -> Path:
     if root.is_symlink():
         raise StagingError(f"Staging directory {root} is a symbolic link.", "Name the directory itself.")
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in _FOLDERS:
             (root / name).mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
@@ -48,22 +49,19 @@ class Lock:
     fd: int
 
     @classmethod
-    def take(cls, path: Path, what: str, *, shared: bool = False) -> Self:
-        """Take the lock at once. Raises HeldError naming the holder.
+    def take(cls, path: Path, what: str) -> Self:
+        """Take the lock within a fraction of a second. Raises HeldError naming the holder.
 
         The file's text names the holder for that message only; the lock itself is flock's.
         """
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _taken(fd):
             holder = os.pread(fd, 400, 0).decode(errors="replace").strip() or "another process"
             os.close(fd)
             raise HeldError(f"{path.parent} is held for {what} by {holder}.", "Wait for it, or stop it.") from None
-        if not shared:
-            text = f"process {os.getpid()} on {socket.gethostname()} since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC\n"
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, text.encode(), 0)
+        text = f"process {os.getpid()} on {socket.gethostname()} since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC\n"
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, text.encode(), 0)
         return cls(fd)
 
     def release(self) -> None:
@@ -75,6 +73,18 @@ class Lock:
 
     def __exit__(self, *exc: object) -> None:
         self.release()
+
+
+def _taken(fd: int) -> bool:
+    """Whether the lock could be had; `status` looks at locks for an instant, and a dying worker takes one to die."""
+    for _ in range(25):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.02)
+        else:
+            return True
+    return False
 
 
 def write_part(root: Path, name: str, table: "pa.Table", footer: Mapping[str, str]) -> Part:
@@ -129,7 +139,8 @@ def settle(root: Path, folder: str, parts: Sequence[Part]) -> list[str]:
     again (the kernel marks the pages clean): StagingError stops the run and the chunks stay open.
     """
     place = root / "data" / folder
-    place.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for path in (place.parent, place):
+        path.mkdir(mode=0o700, exist_ok=True)
     paths = []
     try:
         _sync([root / "tmp" / f"{part.name}.part" for part in parts])

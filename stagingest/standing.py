@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from stagingest import settings, staging
-from stagingest.loads import read_loads
+from stagingest.loads import read_complaints
 from stagingest.manifest import Manifest, Tally
 
 _FAILED = ("deferred", "failed", "lost", "capped", "conflict", "quarantined")
@@ -35,7 +35,7 @@ class Standing:
 
     `running` is what the living fetch published a second ago (in flight with ages in seconds), None when none lives;
     `problems` are (endpoint, outcome, symbols, reason) of the newest failures; `complaints` of `load` are
-    (path, reason).
+    (seq, reason) of entries whose file the next fetch will replace.
     """
 
     staging: str
@@ -56,7 +56,8 @@ def standing(root: Path) -> Standing:
     Raises StagingError when `root` is no staging directory.
     """
     with Manifest.read(root) as manifest:
-        complaints, _ = read_loads(root)
+        staged = {seq for seq, _, _ in manifest.files()}
+        complaints = {seq: why for seq, why in read_complaints(root).items() if seq in staged}
         loaded = manifest.loaded()
         datasets = tuple(_dataset(tally, loaded.get(tally.endpoint, {})) for tally in manifest.tallies())
         state = staging.published(root)

@@ -11,11 +11,41 @@ from stagingest.errors import StagingError
 VERSION = 1
 
 
+class EmptyError(StagingError):
+    """The file is there, but nothing was ever committed to it."""
+
+
+class _Connection(sqlite3.Connection):
+    """Its errors are ours: one sentence instead of a traceback."""
+
+    def execute(self, *args: Any) -> sqlite3.Cursor:
+        """As sqlite3's; raises StagingError."""
+        try:
+            return super().execute(*args)
+        except sqlite3.Error as error:
+            raise _refusal(error) from None
+
+    def executemany(self, *args: Any) -> sqlite3.Cursor:
+        """As sqlite3's; raises StagingError."""
+        try:
+            return super().executemany(*args)
+        except sqlite3.Error as error:
+            raise _refusal(error) from None
+
+
+def _refusal(error: sqlite3.Error) -> StagingError:
+    return StagingError(
+        f"The record of the staging directory cannot be used: {error}.", "Is its disk full, or damaged?"
+    )
+
+
 def _connect(path: Path, *, writable: bool) -> sqlite3.Connection:
     mode = "rwc" if writable else "ro"
     uri = f"{path.resolve().as_uri()}?mode={mode}"
     try:
-        connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30, check_same_thread=False)
+        connection = sqlite3.connect(
+            uri, uri=True, isolation_level=None, timeout=30, check_same_thread=False, factory=_Connection
+        )
         if writable:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
@@ -39,6 +69,9 @@ class Store:
             )
         self.db = _connect(path, writable=writable)
         version = int(self.value("PRAGMA user_version"))
+        if version == 0 and not writable:
+            self.db.close()
+            raise EmptyError(f"{path} is empty: whoever made it did not finish.", "Run the same fetch or load again.")
         if version > VERSION:
             self.db.close()
             raise StagingError(
@@ -60,14 +93,20 @@ class Store:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All or nothing; BEGIN IMMEDIATE, because a deferred writer can lose its turn (RELIABILITY section 2.5)."""
+        if self._depth():
+            yield  # part of the one around it
+            return
         self.db.execute("BEGIN IMMEDIATE")
         try:
             yield
             self.db.execute("COMMIT")
         except BaseException:
-            if self.db.in_transaction:
+            if self._depth():
                 self.db.execute("ROLLBACK")
             raise
+
+    def _depth(self) -> int:
+        return int(self.db.in_transaction)
 
     def value(self, sql: str, *args: Any) -> Any:
         """The first column of the first row."""

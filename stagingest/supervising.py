@@ -6,15 +6,15 @@ import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from stagingest import catalog, staging
-from stagingest.acknowledging import GROUP_CHUNKS, Acknowledger, Course
+from stagingest.acknowledging import GROUP_CHUNKS, RECENT, Acknowledger, Course
 from stagingest.agenda import STRIKES, Agenda
 from stagingest.errors import StagingestError
 from stagingest.manifest import Manifest
-from stagingest.model import Chunk, Kind, Outcome
+from stagingest.model import Chunk, Kind, Outcome, Series
 from stagingest.orders import Order, Result
 from stagingest.pool import WorkerLost
 from stagingest.tally import Progress, Tally
@@ -22,8 +22,6 @@ from stagingest.worker import Beat, fetch_chunk
 
 GROUP_S = 2.0
 TICK_S = 1.0
-# SIP prices of the last 15 minutes need a paid plan; one minute is left for clocks that differ.
-RECENT = timedelta(minutes=16)
 
 
 class Listener(Protocol):
@@ -146,7 +144,11 @@ class Supervisor:
         flight.heard_s = time.monotonic()
         flight.pages = beat.pages
         if beat.pages:
-            self.agenda.answered(flight.order.chunk.series)
+            self._answered(flight.order.chunk.series)
+
+    def _answered(self, series: Series) -> None:
+        self.agenda.answered(series)
+        self._acks.answered.add(series)
 
     def _take(self, future: "Future[Result]") -> None:
         order = self._flights.pop(self._numbers.pop(future)).order
@@ -173,12 +175,15 @@ class Supervisor:
             self.agenda.stop(chunk.series.endpoint, result.stop, result.reason)
             return
         if result.pages:
-            self.agenda.answered(chunk.series)
+            self._answered(chunk.series)
         if result.outcome is Outcome.DEFERRED:
             if self.agenda.defer(chunk):
                 return
             result = replace(result, outcome=Outcome.FAILED)
+        if result.outcome is Outcome.REFUSED and not result.bad and self.agenda.doubt(chunk.series, result.reason):
+            return
         if result.outcome is Outcome.REFUSED and len(chunk.symbols) > 1:
+            self.agenda.ended(chunk.series)
             for child in reversed(self._acks.split(order, result)):
                 self.agenda.again(child)
             return

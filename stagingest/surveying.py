@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from stagingest import catalog, planning, settings
-from stagingest.loads import read_loads
+from stagingest.loads import read_complaints
 from stagingest.manifest import Manifest
 from stagingest.model import Chunk, Job, Kind, Series, Window
 from stagingest.planning import Anchors, Estimate
@@ -17,7 +17,7 @@ class Plan:
     """What a fetch would ask.
 
     Args:
-        chunks: new ones. resumed: open ones of earlier runs. stale: open listings whose day has passed.
+        chunks: new ones. resumed: open ones of earlier runs. stale: open ones that do not ask it any more.
         estimates: per budget. symbols: asked. covered: of those, with nothing left to ask.
         known: covered windows per series and symbol before the run.
     """
@@ -65,14 +65,14 @@ def survey(
         resume: False ignores all coverage.
         max_rps: the rate the user declared, None for the provider's lowest plan.
     """
-    complaints = frozenset(read_loads(manifest.root)[0]) if manifest else frozenset[int]()
+    complaints = frozenset(read_complaints(manifest.root)) if manifest else frozenset[int]()
     found = [_due(job, manifest, now, complaints if resume else None, max_rps) for job in jobs]
     estimates: dict[str, Estimate] = {}
     for job, due in zip(jobs, found, strict=True):
         budget = catalog.endpoint(job.series.endpoint).budget
         estimates[budget] = estimates.get(budget, Estimate()) + due.cost
-    asked = {symbol for job in jobs for symbol in job.symbols}
     left = {symbol for due in found for chunk in (*due.live, *due.fresh) for symbol in chunk.symbols}
+    asked = left.union(symbol for job in jobs for symbol in job.symbols)
     return Plan(
         tuple(jobs),
         tuple(chunk for due in found for chunk in due.fresh),
@@ -94,7 +94,7 @@ def _due(
     live: list[Chunk] = []
     stale: list[Chunk] = []
     for chunk in manifest.open_chunks(job.series) if manifest else ():
-        (live if endpoint.kind is Kind.HISTORY or _is_asked(chunk, job) else stale).append(chunk)
+        (live if _may_wait(chunk, endpoint.kind, job) else stale).append(chunk)
     known = manifest.coverage(job.series, complaints) if manifest and complaints is not None else {}
     anchors = None
     if job.series.adjusted and manifest:
@@ -105,8 +105,14 @@ def _due(
     return _Due(fresh, live, stale, planning.estimate([*live, *fresh], cut), known)
 
 
-def _is_asked(chunk: Chunk, job: Job) -> bool:
-    """A listing is only worth asking about the day it was planned for."""
+def _may_wait(chunk: Chunk, kind: Kind, job: Job) -> bool:
+    """Whether a chunk that an earlier run left open still asks what is wanted.
+
+    A listing is about the day it was planned for. A chunk of an adjusted series was cut without the session that would
+    show a moved base: it is planned anew, with it.
+    """
+    if kind is Kind.HISTORY:
+        return not chunk.series.adjusted
     return any(asked.window == chunk.window for asked in job.asked)
 
 

@@ -1,7 +1,7 @@
 """The counts of a run: what became of every chunk and symbol; pure."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from stagingest.model import Chunk, Outcome
@@ -15,8 +15,8 @@ GOOD = frozenset({Outcome.STAGED, Outcome.EMPTY})
 class Progress:
     """A run as it stands, for listeners.
 
-    `done` of `planned` chunks are closed, `failed` of those neither staged nor empty; `rows_per_s` and
-    `requests_per_s` are means over the run; `eta_s` is None while nothing is done.
+    `done` of `planned` chunks are closed, `failed` of those neither staged nor empty; `rows_per_s` is the
+    mean over the run; `eta_s` is None while nothing is done.
     """
 
     planned: int
@@ -173,10 +173,12 @@ class Tally:
         return sum(number for outcome, number in self.outcomes.items() if outcome not in GOOD)
 
 
-def exit_code(tally: Tally, stopped: str, rejected: Iterable[str] = ()) -> int:
-    """DESIGN section 7: 4 credentials or entitlement, 5 unreachable, 3 something failed, else 0."""
+def exit_code(tally: Tally, stopped: str) -> int:
+    """DESIGN section 7: 4 credentials or entitlement, 1 everything refused, 5 unreachable, 3 some failed, else 0."""
     if stopped in ("credentials", "forbidden"):
         return 4
+    if stopped == "refused":
+        return 1
     if stopped:
         return 5
-    return 3 if tally.failed() or any(rejected) else 0
+    return 3 if tally.failed() else 0

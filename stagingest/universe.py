@@ -113,6 +113,13 @@ def newest_listings(entries: Iterable[Entry], endpoint: str) -> list[Entry]:
     return [entry for seq, entry in listings.items() if seq in wanted and entry.path]
 
 
+def listed(entries: Iterable[Entry], endpoint: str) -> set[str]:
+    """The underlyings whose contracts were listed, those that turned out to have none too."""
+    good = (Outcome.STAGED, Outcome.EMPTY)
+    listings = (entry for entry in entries if entry.chunk.series.endpoint == endpoint and entry.outcome in good)
+    return {symbol for entry in listings for symbol in entry.chunk.symbols}
+
+
 def staged_contracts(root: Path, entries: Iterable[Entry], endpoint: str, underlyings: Sequence[str]) -> list[Contract]:
     """The contracts of `underlyings` in the newest staged listings, sorted by underlying, expiry, symbol."""
     import pyarrow.parquet as pq

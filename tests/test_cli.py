@@ -98,7 +98,7 @@ def test_a_plan_for_bars_of_unlisted_underlyings_shows_the_discovery(place: Desk
         (("--symbols", "AAAA", "--start", "2024-02-30"), "2024-02-29"),
         (("--symbols-file", "nowhere.csv"), "nowhere.csv cannot be read: No such file"),
         (("--symbols-file", "names.csv:simbol"), "Did you mean 'symbol'"),
-        (("--symbols", "AAAA", "--max-rps", "0"), "must be greater than 0"),
+        (("--symbols", "AAAA", "--max-rps", "0"), "must be a number greater than 0"),
         ((), "--symbols A,B or --symbols-file"),
         (("--symbols", "AAAA", "--nonsense"), "No such option"),
     ],

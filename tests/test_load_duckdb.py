@@ -17,7 +17,7 @@ from loadlab import ACTIVE, BARS, INACTIVE, NOON, OPTIONS, Staging, all_rows, as
 from stagingest.datasets import DATASETS, dataset
 from stagingest.errors import HeldError, StagingError, TargetError
 from stagingest.loading import Loaded, LoadSummary, Staged, load
-from stagingest.loads import read_loads
+from stagingest.loads import read_complaints
 from stagingest.manifest import Ack, Manifest
 from stagingest.model import Chunk, Outcome
 from stagingest.orders import Order, Part, Result
@@ -654,7 +654,7 @@ def test_a_real_manifest_is_loaded_and_told_what_was_taken(tmp_path: Path, db: P
     with Staged(made.root) as source:
         summary = load([source], DuckDB(db))
     assert (summary.entries, summary.rows, [skipped.path for skipped in summary.skipped]) == (1, 6, [bad.path])
-    complaints, taken = read_loads(made.root)
+    complaints, taken = read_complaints(made.root)
     assert list(complaints) == [2]
     assert taken == {str(db): 1}
 

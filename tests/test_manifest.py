@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stagingest.errors import StagingError
-from stagingest.loads import Loads, read_loads
+from stagingest.loads import Loads, read_complaints
 from stagingest.manifest import Ack, Manifest
 from stagingest.model import Chunk, Outcome, Series, Window
 from stagingest.orders import Edge, Order, Part, Result
@@ -94,7 +94,7 @@ def test_a_lost_file_no_longer_covers_and_names_its_reason(manifest: Manifest) -
 def test_a_failing_record_changes_nothing(manifest: Manifest) -> None:
     manifest.plan([chunk("A")], "run")
     broken = Ack(Order("run", 1, chunk("A")), Result(Outcome.EMPTY, None, NOW), True, NOW, 1)  # type: ignore[arg-type]
-    with pytest.raises(sqlite3.IntegrityError):
+    with pytest.raises(StagingError, match="NOT NULL"):
         manifest.record([ack(chunk("A")), broken])
     assert list(manifest.entries()) == []
     assert manifest.open_chunks() == [chunk("A")]
@@ -148,4 +148,27 @@ def test_loads_remember_what_targets_took_and_what_was_wrong(tmp_path: Path) -> 
         loads.remember("db", manifest.staging_id, [first.seq])
         loads.complain(2, "data/x/p.parquet", "flipped")
         assert manifest.loaded() == {"alpaca/stock-bars": {"db": 1}}
-    assert read_loads(tmp_path) == ({2: "flipped"}, {"db": 1})
+    assert read_complaints(tmp_path) == {2: "flipped"}
+
+
+def test_an_empty_or_damaged_file_is_a_sentence_and_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "manifest.sqlite").touch()
+    (tmp_path / "loads.sqlite").touch()
+    assert read_complaints(tmp_path) == {}
+    with pytest.raises(StagingError, match="did not finish"):
+        Manifest.read(tmp_path)
+    (tmp_path / "manifest.sqlite").write_bytes(b"no database" * 100)
+    with pytest.raises(StagingError, match="cannot be used"):
+        Manifest.read(tmp_path)
+
+
+def test_a_transaction_inside_another_is_part_of_it(manifest: Manifest) -> None:
+    manifest.plan([chunk("A")], "run")
+
+    def fail() -> None:
+        with manifest.transaction():
+            manifest.record([ack(chunk("A"))])
+            raise KeyError
+
+    pytest.raises(KeyError, fail)
+    assert list(manifest.entries()) == []

@@ -25,24 +25,22 @@ def test_a_split_counts_as_its_children() -> None:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "stopped", "rejected", "code"),
+    ("outcome", "stopped", "code"),
     [
-        (Outcome.STAGED, "", (), 0),
-        (Outcome.EMPTY, "", (), 0),
-        (Outcome.STAGED, "", ("CSP1",), 3),
-        (Outcome.FAILED, "", (), 3),
-        (Outcome.FORBIDDEN, "forbidden", (), 4),
-        (Outcome.FAILED, "credentials", (), 4),
-        (Outcome.FAILED, "unreachable", (), 5),
+        (Outcome.STAGED, "", 0),
+        (Outcome.EMPTY, "", 0),
+        (Outcome.FAILED, "", 3),
+        (Outcome.FORBIDDEN, "forbidden", 4),
+        (Outcome.FAILED, "credentials", 4),
+        (Outcome.FAILED, "unreachable", 5),
+        (Outcome.FAILED, "refused", 1),
     ],
 )
-def test_the_exit_code_says_what_to_do_next(
-    outcome: Outcome, stopped: str, rejected: tuple[str, ...], code: int
-) -> None:
+def test_the_exit_code_says_what_to_do_next(outcome: Outcome, stopped: str, code: int) -> None:
     tally = Tally()
     tally.add([CHUNK])
     tally.close(CHUNK, Result(outcome), covers=False)
-    assert exit_code(tally, stopped, rejected) == code
+    assert exit_code(tally, stopped) == code
 
 
 def test_progress_names_everything_a_person_waits_for() -> None:

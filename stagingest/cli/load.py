@@ -30,7 +30,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="DuckDB file; made if absent.",
 )
-@click.option("--memory-limit", default="1GB", show_default=True, help="DuckDB's memory; up to 200 MiB more are used.")
+@click.option(
+    "--memory-limit",
+    default="1GB",
+    callback=o.memory,
+    show_default=True,
+    help="DuckDB's memory; up to 200 MiB more are used.",
+)
 @click.option("--lock-timeout", type=float, default=0.0, show_default=True, help="Seconds to wait for a held database.")
 @o.as_json
 def load(staging: tuple[Path, ...], db: Path, memory_limit: str, lock_timeout: float, as_json: bool) -> None:

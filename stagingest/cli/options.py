@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable
@@ -101,9 +102,9 @@ def say(text: str) -> None:
     click.echo(text, err=True)
 
 
-def same_command(without: tuple[str, ...] = ()) -> str:
-    """The command as it was typed, ready to be pasted."""
-    words = [word for word in sys.argv[1:] if word not in without]
+def same_command() -> str:
+    """The command as it was typed, ready to be pasted, continuing what it began."""
+    words = [word for word in sys.argv[1:] if word != "--no-resume"]
     return shlex.join(["stagingest", *words])
 
 
@@ -125,8 +126,17 @@ def size(number: float) -> str:
 
 def positive(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
     """Refuse zero and less."""
-    if value is not None and value <= 0:
-        raise UsageError(f"--{(parameter.name or '').replace('_', '-')} must be greater than 0, not {value:g}.")
+    if value is not None and not 0 < value < float("inf"):
+        raise UsageError(
+            f"--{(parameter.name or '').replace('_', '-')} must be a number greater than 0, not {value:g}."
+        )
+    return value
+
+
+def memory(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """Refuse what is no size."""
+    if not re.fullmatch(r"\d+(\.\d+)? ?[KMGT]i?B", value):
+        raise UsageError(f"--memory-limit {value!r} is no size.", "Write 500MB or 2GB.")
     return value
 
 
