@@ -23,12 +23,13 @@ MONDAY = datetime(2024, 6, 3, 22, 0, tzinfo=UTC)
 
 @dataclass
 class Desk:
-    """One user's place: `now` moves both the provider's and the user's clock."""
+    """One user's place: `now` moves the provider's clock, and the user's too unless `user_now` is set."""
 
     root: Path
     market: sim.Market
     server: sim.Server
     now: datetime
+    user_now: datetime | None = None
     said: list[str] = field(default_factory=list)
 
     @property
@@ -53,7 +54,9 @@ class Desk:
 
     def fetch(self, dataset: str = "stock-bars", **asked: Any) -> Fetched:
         settings = {"processes": 0, "max_rps": 5000, "staging": self.staging, **asked}
-        return stagingest.fetch(dataset, environ=self.environ, listener=self, clock=lambda: self.now, **settings)
+        return stagingest.fetch(
+            dataset, environ=self.environ, listener=self, clock=lambda: self.user_now or self.now, **settings
+        )
 
     def plan(self, dataset: str = "stock-bars", **asked: Any) -> Any:
         return stagingest.plan(dataset, **{"staging": self.staging, "clock": lambda: self.now, **asked})

@@ -170,5 +170,6 @@ def test_a_transaction_inside_another_is_part_of_it(manifest: Manifest) -> None:
             manifest.record([ack(chunk("A"))])
             raise KeyError
 
-    pytest.raises(KeyError, fail)
+    with pytest.raises(KeyError):
+        fail()
     assert list(manifest.entries()) == []
