@@ -28,7 +28,7 @@ from stagingest.worker import Route, Setup, setup
 Clock = Callable[[], datetime]
 PRELOAD = ("stagingest.lanes", "pyarrow.csv", "pyarrow.parquet")
 # Below this a second process's start costs more than it saves (measured: `scripts/bench job`).
-SMALL_JOB_ROWS = 200_000
+SMALL_JOB_ROWS = 1_000_000
 HUNG_S = 120.0
 
 
