@@ -2,7 +2,8 @@
 
 Public names load lazily, so that importing the package imports no library:
 
-    fetch(...)   ask a provider for what is missing and stage it      -> FetchSummary
+    plan(...)    what a fetch with the same arguments would ask       -> Looked
+    fetch(...)   ask a provider for what is missing and stage it      -> Fetched
     load(...)    move what is staged into a target                    -> LoadSummary
     status(...)  what a staging directory holds and is doing          -> Standing
 """

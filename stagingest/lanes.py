@@ -30,7 +30,7 @@ LIMITED_S = 900.0
 
 
 @dataclass(slots=True)
-class _Course:
+class _Progress:
     """How an order is going."""
 
     order: Order
@@ -85,7 +85,7 @@ class Lanes:
     def fetch(self, order: Order) -> Result:
         """Carry out one order; every failure is an outcome."""
         endpoint = catalog.endpoint(order.chunk.series.endpoint)
-        course = _Course(order, endpoint, not_after=order.not_after)
+        course = _Progress(order, endpoint, not_after=order.not_after)
         try:
             try:
                 self._pages(course)
@@ -120,7 +120,7 @@ class Lanes:
         for permits in self._permits.values():
             permits.close()
 
-    def _step_back(self, course: _Course) -> bool:
+    def _step_back(self, course: _Progress) -> bool:
         """A plan without recent data is asked once more, ending 16 minutes ago (WIRE section 1.3)."""
         limit = (course.asked_at or datetime.now(UTC)) - timedelta(minutes=16)
         if course.not_after is not None and course.not_after <= limit:
@@ -129,7 +129,7 @@ class Lanes:
         course.pages.clear()
         return True
 
-    def _pages(self, course: _Course) -> None:
+    def _pages(self, course: _Progress) -> None:
         request: Request | None = course.endpoint.first(course.order.chunk, course.not_after)
         asked: set[Request] = set()
         empty = 0
@@ -149,11 +149,11 @@ class Lanes:
             request = page.next
             self._beat(course)
 
-    def _beat(self, course: _Course) -> None:
+    def _beat(self, course: _Progress) -> None:
         order = course.order
         self._note(Beat(order.run, order.number, course.page_count, course.requests, course.limited))
 
-    def _page(self, course: _Course, request: Request) -> Page:
+    def _page(self, course: _Progress, request: Request) -> Page:
         """Ask until there is a page, or until the verdict is an outcome."""
         failures = 0
         while True:
@@ -179,7 +179,7 @@ class Lanes:
             failures += 1
             self._retry_or_end(course, decision, failures)
 
-    def _retry_or_end(self, course: _Course, decision: Decision, failures: int) -> None:
+    def _retry_or_end(self, course: _Progress, decision: Decision, failures: int) -> None:
         if decision.kind is not verdict.Kind.RETRY:
             raise _OutcomeError(_OUTCOMES[decision.kind], decision.reason, decision)
         if failures >= decision.tries:
@@ -196,7 +196,7 @@ class Lanes:
             wait_s = verdict.backoff_s(failures, decision.base_s, decision.cap_s, random.random)
         self._stop.wait(wait_s)
 
-    def _exchange(self, course: _Course, request: Request) -> verdict.Reply | verdict.Fault:
+    def _exchange(self, course: _Progress, request: Request) -> verdict.Reply | verdict.Fault:
         route = self._setup.routes[request.budget]
         permits = self._permits[request.budget]
         lease = permits.take(self._stop)
@@ -216,7 +216,7 @@ class Lanes:
             permits.report(Seen(0, lease.slot_s, None, None, None, None, exchange.kind == "timeout"))
         return exchange
 
-    def _stage(self, course: _Course) -> Result:
+    def _stage(self, course: _Progress) -> Result:
         order, endpoint = course.order, course.endpoint
         kind = dataset(endpoint.dataset)
         if not course.pages:

@@ -44,7 +44,7 @@ class Ack:
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class Counts:
     """Counts of one endpoint: (chunks open, and per outcome: entries, rows, bytes)."""
 
     endpoint: str
@@ -221,7 +221,7 @@ class Manifest(Store):
         with self.transaction():
             self.db.executemany(sql, rows)
 
-    def tallies(self) -> list[Tally]:
+    def tallies(self) -> list[Counts]:
         """Counts per endpoint, for `status`; set-based, so that 100,000 chunks cost little."""
         opened = dict(
             self.db.execute(
@@ -239,7 +239,7 @@ class Manifest(Store):
         )
         for endpoint, outcome, chunks, rows, size in self.db.execute(sql):
             outcomes.setdefault(endpoint, {})[outcome] = (chunks, rows, size)
-        return [Tally(name, opened.get(name, 0), counts) for name, counts in sorted(outcomes.items())]
+        return [Counts(name, opened.get(name, 0), counts) for name, counts in sorted(outcomes.items())]
 
     def loaded(self) -> dict[str, dict[str, int]]:
         """Entries of this root in each target's ledger: endpoint -> target -> number."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from stagingest import settings, staging
 from stagingest.loads import read_complaints
-from stagingest.manifest import Manifest, Tally
+from stagingest.manifest import Counts, Manifest
 
 _FAILED = ("deferred", "failed", "lost", "capped", "conflict", "quarantined")
 
@@ -72,7 +72,7 @@ def standing(root: Path) -> Standing:
         )  # fmt: skip
 
 
-def _dataset(tally: Tally, loaded: dict[str, int]) -> DatasetStanding:
+def _dataset(tally: Counts, loaded: dict[str, int]) -> DatasetStanding:
     def chunks(*names: str) -> int:
         return sum(tally.outcomes.get(name, (0, 0, 0))[0] for name in names)
 

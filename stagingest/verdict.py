@@ -73,7 +73,6 @@ class Decision:
         reason: one sentence, the provider's message in it; '' for a page.
         wait_s: the pause the provider asks for, 0 to 900 s; None: back off on our own.
         cost: tokens a retry takes from the RetryBudget.
-        slow: factor on the endpoint's rate.
         bad: symbols the message names as bad.
         recent: the refusal is about recent data only.
         tries: how often the request may be asked, first time included.
@@ -85,7 +84,6 @@ class Decision:
     reason: str = ""
     wait_s: float | None = None
     cost: int = 0
-    slow: float = 1.0
     bad: tuple[str, ...] = ()
     recent: bool = False
     tries: int = 1
@@ -101,7 +99,7 @@ _FAULTS = {
     "dns": _UNREACHED,
     "connect": _UNREACHED,
     "reset": replace(_UNREACHED, unreachable=False),
-    "timeout": Decision(Kind.RETRY, cost=10, tries=3, slow=0.9, base_s=1.0, cap_s=60.0),
+    "timeout": Decision(Kind.RETRY, cost=10, tries=3, base_s=1.0, cap_s=60.0),
     "truncated": _UNREADABLE,
     "decode": _UNREADABLE,
     "too_large": Decision(Kind.RETRY),
@@ -162,11 +160,9 @@ def _of_fault(fault: Fault, attempt: int, symbols: int) -> Decision:
 
 
 def _of_trouble(reply: Reply, reason: str) -> Decision:
-    if reply.status != 503:
-        return replace(_TROUBLE, reason=reason)
-    wait_s = retry_after_s(reply.headers.get("retry-after", ""), reply.date)
+    wait_s = retry_after_s(reply.headers.get("retry-after", ""), reply.date) if reply.status == 503 else None
     if wait_s is None:
-        return replace(_TROUBLE, reason=reason, slow=0.9)
+        return replace(_TROUBLE, reason=reason)
     return replace(_LIMITED, reason=reason, wait_s=wait_s)
 
 

@@ -211,7 +211,7 @@ def test_a_signal_ends_a_fetch_and_the_same_command_continues(
         started.send_signal(number)
         _, said = started.communicate(timeout=60)
         assert started.returncode == code, said
-        assert "Run the same command to continue" in said
+        assert f"Continue with:\n  stagingest fetch stock-bars --symbols {','.join(place.market.symbols)}" in said
         assert "Traceback" not in said
         place.server.release()
         ended = run(place, *asked)

@@ -22,26 +22,24 @@ def judged(exchange: Reply | Fault, attempt: int = 1, symbols: int = 5) -> Decis
 
 
 @pytest.mark.parametrize(
-    ("kind", "expected", "tries", "cost", "slow"),
+    ("kind", "expected", "tries", "cost"),
     [
-        ("dns", Kind.RETRY, 4, 5, 1.0),
-        ("connect", Kind.RETRY, 4, 5, 1.0),
-        ("reset", Kind.RETRY, 4, 5, 1.0),
-        ("timeout", Kind.RETRY, 3, 10, 0.9),
-        ("truncated", Kind.RETRY, 3, 5, 1.0),
-        ("decode", Kind.RETRY, 3, 5, 1.0),
-        ("aborted", Kind.RETRY, 1, 0, 1.0),
-        ("tls", Kind.STOP, 1, 0, 1.0),
-        ("header", Kind.STOP, 1, 0, 1.0),
-        ("redirect", Kind.STOP, 1, 0, 1.0),
+        ("dns", Kind.RETRY, 4, 5),
+        ("connect", Kind.RETRY, 4, 5),
+        ("reset", Kind.RETRY, 4, 5),
+        ("timeout", Kind.RETRY, 3, 10),
+        ("truncated", Kind.RETRY, 3, 5),
+        ("decode", Kind.RETRY, 3, 5),
+        ("aborted", Kind.RETRY, 1, 0),
+        ("tls", Kind.STOP, 1, 0),
+        ("header", Kind.STOP, 1, 0),
+        ("redirect", Kind.STOP, 1, 0),
     ],
 )
-def test_a_fault_is_retried_as_often_as_it_can_help(
-    kind: str, expected: Kind, tries: int, cost: int, slow: float
-) -> None:
+def test_a_fault_is_retried_as_often_as_it_can_help(kind: str, expected: Kind, tries: int, cost: int) -> None:
     decision = judged(Fault(kind, "host: what happened"))
 
-    assert (decision.kind, decision.tries, decision.cost, decision.slow) == (expected, tries, cost, slow)
+    assert (decision.kind, decision.tries, decision.cost) == (expected, tries, cost)
     assert decision.reason == "host: what happened"
     assert decision.unreachable == (kind in ("dns", "connect"))
 
@@ -76,15 +74,6 @@ def test_a_status_decides(status: int, expected: Kind, tries: int, cost: int) ->
 
     assert (decision.kind, decision.tries, decision.cost) == (expected, tries, cost)
     assert decision.reason.endswith(f"({status}: why)") == (status != 200)
-
-
-def test_only_a_503_among_server_errors_slows_the_endpoint() -> None:
-    assert {status: judged(reply(status)).slow for status in (500, 502, 503, 504)} == {
-        500: 1.0,
-        502: 1.0,
-        503: 0.9,
-        504: 1.0,
-    }
 
 
 def test_a_503_that_says_when_to_come_back_is_a_limit() -> None:

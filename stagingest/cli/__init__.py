@@ -10,7 +10,7 @@ from types import FrameType
 import click
 
 from stagingest import __version__
-from stagingest.cli.options import Terminated
+from stagingest.cli.options import Terminated, same_command
 from stagingest.errors import StagingestError
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "STAGINGEST", "max_content_width": 110}
@@ -60,10 +60,10 @@ def main() -> None:
         click.echo(f"Error: {error}", err=True)
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("Interrupted; what is staged stays. Run the same command to continue.", err=True)
+        click.echo(f"Interrupted; what is staged stays. Continue with:\n  {same_command()}", err=True)
         code = 130
     except Terminated:
-        click.echo("Terminated; what is staged stays. Run the same command to continue.", err=True)
+        click.echo(f"Terminated; what is staged stays. Continue with:\n  {same_command()}", err=True)
         code = 143
     except BrokenPipeError:
         # The reader of stdout went away (`| head`): nobody is left to tell.
