@@ -130,9 +130,11 @@ class _Run:
         self._close_stale(started)
         self.manifest.plan(self.plan.chunks, self.id)
         chunks = self.plan.all_chunks
+        given_up = {failure.symbol: failure for failure in self.plan.given_up}
         if not chunks:
-            return self._end(Tally(), ("", ""), started)
+            return self._end(Tally(failures=given_up), ("", ""), started)
         supervisor = self._supervisor(chunks)
+        supervisor.tally.failures.update(given_up)
         try:
             supervisor.run()
         except BaseException as error:
@@ -165,7 +167,8 @@ class _Run:
         processes, lanes = self._size(chunks)
         course = Course(self.id, self.root, self.plan.jobs, chunks, self.plan.known)
         pool = self._pool(processes, lanes)
-        crew = Crew(pool, max(1, processes) * lanes, self._alone, self._events, self.options.realtime)
+        capacity, rate_per_s = max(1, processes) * lanes, self.options.max_rps or 0.0
+        crew = Crew(pool, capacity, rate_per_s, self._alone, self._events, self.options.realtime)
         return Supervisor(course, crew, self.manifest, self.listener, self.clock, self._measure)
 
     def _size(self, chunks: Sequence[Chunk]) -> tuple[int, int]:
@@ -241,6 +244,7 @@ class _Run:
             requests=tally.requests,
             limited=tally.limited,
             symbols=self.plan.symbols,
+            symbols_had=self.plan.symbols - len(tally.failures.keys() | {s for s, n in tally.waiting.items() if n > 0}),
             symbols_covered=self.plan.covered,
             failures=tuple(tally.failures.values()),
             refetched=tuple(sorted(tally.refetched)),

@@ -25,6 +25,8 @@ PAGE_CAP = 2_000
 ROW_CAP = 500_000
 EMPTY_PAGES_CAP = 20
 SIGN_S = 10.0
+# More tries for a provider that did answer before: about a minute and a half, enough for a router to come back.
+OUTAGE_TRIES = 6
 # A provider that refuses everything for so long wants us to come back another time.
 LIMITED_S = 900.0
 
@@ -78,6 +80,7 @@ class Lanes:
         # Few threads parse and write for all lanes: Arrow keeps memory per thread (FETCH section 6: 1/3 of the memory).
         self._kitchen = ThreadPoolExecutor(setup.cooks, thread_name_prefix="cook")
         self._noted_s = self._answered_s = time.monotonic()
+        self._ever = False
         self._budget = verdict.RetryBudget()
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -167,7 +170,7 @@ class Lanes:
                 except PageError as error:
                     decision = verdict.malformed(error.message, attempt=failures + 1, symbols=symbols)
                 else:
-                    self._answered_s = time.monotonic()
+                    self._answered_s, self._ever = time.monotonic(), True
                     with self._lock:
                         self._budget = self._budget.after_success(first_try=failures == 0)
                     return page
@@ -182,7 +185,8 @@ class Lanes:
     def _retry_or_end(self, course: _Progress, decision: Decision, failures: int) -> None:
         if decision.kind is not verdict.Kind.RETRY:
             raise _OutcomeError(_OUTCOMES[decision.kind], decision.reason, decision)
-        if failures >= decision.tries:
+        patience = OUTAGE_TRIES if decision.unreachable and self._ever else 0
+        if failures >= decision.tries + patience:
             raise _OutcomeError(Outcome.FAILED, decision.reason, decision)
         with self._lock:
             budget = self._budget.after_retry(decision.cost)

@@ -201,6 +201,22 @@ class Manifest(Store):
                     found.setdefault(symbol, {})[date.fromisoformat(session)] = digest
         return found
 
+    def given_up(self, series: Series) -> dict[str, tuple[str, str]]:
+        """Symbols that no fetch asks again by itself: symbol -> (outcome, reason); what was had later is left out."""
+        sql = (
+            "SELECT c.symbols, e.outcome, e.reason FROM entries e JOIN chunks c ON c.id = e.chunk "
+            "WHERE e.covers = 1 AND c.series = ?1 AND e.seq >= (SELECT min(e.seq) FROM entries e JOIN chunks c "
+            "ON c.id = e.chunk WHERE c.series = ?1 AND e.outcome IN ('refused', 'quarantined')) ORDER BY e.seq"
+        )
+        found: dict[str, tuple[str, str]] = {}
+        for symbols, outcome, reason in self.db.execute(sql, (series.id,)):
+            for symbol in symbols.split(","):
+                if outcome in (Outcome.REFUSED, Outcome.QUARANTINED):
+                    found[symbol] = (outcome, reason)
+                else:
+                    found.pop(symbol, None)
+        return found
+
     def void(self, series: Series, symbols: Iterable[str], seq: int) -> None:
         """From now on entries up to `seq` do not cover these symbols of the series."""
         rows = [(series.id, symbol, seq) for symbol in symbols]

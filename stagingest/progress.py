@@ -29,7 +29,8 @@ def line(progress: Progress) -> str:
     return (
         f"{progress.done}/{progress.planned} chunks {progress.percent:.0f}% "
         f"succeeded={progress.done - progress.failed} "
-        f"failed={progress.failed} remaining={progress.remaining} {progress.rows_per_s:,.0f} rows/s "
+        f"failed={progress.failed} remaining={progress.remaining} {progress.pages} pages "
+        f"{progress.rows_per_s:,.0f} rows/s "
         f"{rate:.1f} requests/s{limited} elapsed={duration(progress.elapsed_s)} left={left}"
     )
 

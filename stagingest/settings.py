@@ -97,7 +97,7 @@ def _origin(budget: Budget, environ: Mapping[str, str]) -> str:
 
 
 def with_env_file(environ: Mapping[str, str], path: Path | None) -> dict[str, str]:
-    """The environment with the lines `NAME=value` of a file added; the environment wins.
+    """The environment with the lines `NAME=value` of a file added; the file, which was named, wins.
 
     Raises UsageError when the file cannot be read or a line is not of that form.
     """
@@ -119,7 +119,7 @@ def with_env_file(environ: Mapping[str, str], path: Path | None) -> dict[str, st
         if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
             value = value[1:-1]
         found[name.strip()] = value
-    return {**found, **environ}
+    return {**environ, **found}
 
 
 def state_dir(environ: Mapping[str, str]) -> Path:

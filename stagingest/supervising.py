@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from stagingest import catalog, staging
+from stagingest import catalog, settings, staging
 from stagingest.acknowledging import GROUP_CHUNKS, RECENT, Acknowledger, Course
 from stagingest.agenda import STRIKES, Agenda
 from stagingest.errors import StagingestError
@@ -20,6 +20,7 @@ from stagingest.pool import WorkerLost
 from stagingest.tally import Progress, Tally
 from stagingest.worker import Beat, fetch_chunk
 
+FEWEST = 4
 GROUP_S = 2.0
 TICK_S = 1.0
 
@@ -43,10 +44,11 @@ class Pool(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Crew:
-    """Who carries orders out: the pool, how many orders it takes at a time, and a pool for one suspect."""
+    """Who carries orders out: the pool, how many orders it takes at a time, the rate declared, a pool for a suspect."""
 
     pool: Pool
     capacity: int
+    rate_per_s: float
     alone: Callable[[], Pool]
     events: "queue.SimpleQueue[Future[Result] | Beat]"
     realtime: bool = False
@@ -60,6 +62,8 @@ class _Flight:
     since_s: float
     heard_s: float
     pages: int = 0
+    requests: int = 0
+    limited: int = 0
 
 
 class Supervisor:
@@ -101,7 +105,8 @@ class Supervisor:
             self._tell()
 
     def _fill(self) -> None:
-        while len(self._flights) < self._crew.capacity:
+        capacity = self._capacity()
+        while len(self._flights) < capacity:
             turn = self.agenda.next(idle=not self._flights)
             if turn is None:
                 return
@@ -109,6 +114,14 @@ class Supervisor:
             self._give(chunk, self._crew.alone() if alone else self._crew.pool)
             if alone:
                 return
+
+    def _capacity(self) -> int:
+        """As many orders as the rate so far keeps busy: more would all be half done when the run is killed."""
+        rate_per_s = max(self._crew.rate_per_s, self._requests() / max(0.1, time.monotonic() - self._began_s))
+        return min(self._crew.capacity, max(FEWEST, settings.in_flight(rate_per_s)))
+
+    def _requests(self) -> int:
+        return self.tally.requests + sum(flight.requests for flight in self._flights.values())
 
     def _give(self, chunk: Chunk, pool: Pool) -> None:
         self._number += 1
@@ -142,7 +155,7 @@ class Supervisor:
         if flight is None or beat.run != self._course.run:
             return
         flight.heard_s = time.monotonic()
-        flight.pages = beat.pages
+        flight.pages, flight.requests, flight.limited = beat.pages, beat.requests, beat.limited
         if beat.pages:
             self._answered(flight.order.chunk.series)
 
@@ -213,8 +226,9 @@ class Supervisor:
         tally = self.tally
         elapsed_s = time.monotonic() - self._began_s
         progress = Progress(
-            tally.planned, tally.done, tally.failed(), len(self._flights), tally.rows, tally.requests, tally.limited,
-            elapsed_s,
+            tally.planned, tally.done, tally.failed(), len(self._flights), tally.rows,
+            tally.pages + sum(flight.pages for flight in self._flights.values()), self._requests(),
+            tally.limited + sum(flight.limited for flight in self._flights.values()), elapsed_s,
         )  # fmt: skip
         staging.publish(self._course.root, self._state(progress))
         self._listener.progress(progress)
@@ -241,6 +255,7 @@ class Supervisor:
                     "series": str(flight.order.chunk.series),
                     "symbols": len(flight.order.chunk.symbols),
                     "first_symbol": flight.order.chunk.symbols[0],
+                    "window": str(flight.order.chunk.window),
                     "pages": flight.pages,
                     "age_s": round(now_s - flight.since_s, 1),
                     "silent_s": round(now_s - flight.heard_s, 1),

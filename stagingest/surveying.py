@@ -10,6 +10,7 @@ from stagingest.loads import read_complaints
 from stagingest.manifest import Manifest
 from stagingest.model import Chunk, Job, Kind, Series, Window
 from stagingest.planning import Anchors, Estimate
+from stagingest.tally import Failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,7 @@ class Plan:
     Args:
         chunks: new ones. resumed: open ones of earlier runs. stale: open ones that do not ask it any more.
         estimates: per budget. symbols: asked. covered: of those, with nothing left to ask.
-        known: covered windows per series and symbol before the run.
+        known: covered windows per series and symbol before the run. given_up: refused and quarantined before.
     """
 
     jobs: tuple[Job, ...]
@@ -30,6 +31,7 @@ class Plan:
     symbols: int
     covered: int
     known: Mapping[Series, Mapping[str, Sequence[Window]]] = field(default_factory=dict)
+    given_up: tuple[Failure, ...] = ()
 
     @property
     def all_chunks(self) -> tuple[Chunk, ...]:
@@ -82,7 +84,18 @@ def survey(
         len(asked),
         len(asked - left),
         {job.series: due.known for job, due in zip(jobs, found, strict=True)},
+        tuple(failure for job in jobs for failure in _given_up(job, manifest)) if resume else (),
     )
+
+
+def _given_up(job: Job, manifest: Manifest | None) -> list[Failure]:
+    """Symbols of the job that count as covered though nothing was had: they are named in every run."""
+    held = manifest.given_up(job.series) if manifest else {}
+    return [
+        Failure(symbol, held[symbol][0], f"{held[symbol][1]} (an earlier run; --no-resume asks again)")
+        for symbol in job.symbols
+        if symbol in held
+    ]
 
 
 def _due(

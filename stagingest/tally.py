@@ -24,6 +24,7 @@ class Progress:
     failed: int
     in_flight: int
     rows: int
+    pages: int
     requests: int
     limited: int
     elapsed_s: float
@@ -91,6 +92,7 @@ class FetchSummary:
     requests: int
     limited: int
     symbols: int
+    symbols_had: int
     symbols_covered: int
     failures: tuple[Failure, ...]
     refetched: tuple[str, ...]
@@ -107,9 +109,8 @@ class FetchSummary:
 
     @property
     def success_percent(self) -> float:
-        """Symbols without a failure, percent of those asked."""
-        failed = len({failure.symbol for failure in self.failures})
-        return 100 * (self.symbols - failed) / self.symbols if self.symbols else 100.0
+        """Symbols that were had whole, percent of those asked."""
+        return 100 * self.symbols_had / self.symbols if self.symbols else 100.0
 
     @property
     def limited_percent(self) -> float:
@@ -119,7 +120,7 @@ class FetchSummary:
     @property
     def symbols_per_s(self) -> float:
         """Symbols asked of the network and finished, a second."""
-        return (self.symbols - self.symbols_covered) / self.elapsed_s if self.elapsed_s else 0.0
+        return max(0, self.symbols_had - self.symbols_covered) / self.elapsed_s if self.elapsed_s else 0.0
 
 
 @dataclass(slots=True)
@@ -136,10 +137,12 @@ class Tally:
     limited: int = 0
     failures: dict[str, Failure] = field(default_factory=dict)
     refetched: set[str] = field(default_factory=set)
+    waiting: Counter[str] = field(default_factory=Counter)
 
     def add(self, chunks: Sequence[Chunk]) -> None:
         """More chunks belong to the plan."""
         self.planned += len(chunks)
+        self.waiting.update(symbol for chunk in chunks for symbol in chunk.symbols)
 
     def asked(self, result: Result) -> None:
         """Count what an order cost, whatever becomes of it."""
@@ -149,6 +152,7 @@ class Tally:
 
     def close(self, chunk: Chunk, result: Result, *, covers: bool) -> None:
         """A chunk is closed."""
+        self.waiting.subtract(chunk.symbols)
         self.outcomes[result.outcome] += 1
         if result.part is not None:
             self.rows += result.part.rows
@@ -160,7 +164,7 @@ class Tally:
             self.failures.setdefault(symbol, Failure(symbol, result.outcome.value, result.reason))
 
     def split(self, children: Sequence[Chunk]) -> None:
-        """A chunk was replaced by its children."""
+        """A chunk was replaced by its children, which have its symbols between them."""
         self.planned += len(children) - 1
 
     @property
@@ -181,4 +185,4 @@ def exit_code(tally: Tally, stopped: str) -> int:
         return 1
     if stopped:
         return 5
-    return 3 if tally.failed() else 0
+    return 3 if tally.failed() or tally.failures else 0

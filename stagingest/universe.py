@@ -57,7 +57,8 @@ def resolve(names: Iterable[str], endpoint: Endpoint) -> Symbols:
 def from_file(text: str) -> list[str]:
     """The names in `FILE[:COLUMN]`: a CSV column, or one name a line.
 
-    Without COLUMN, a column headed `symbol` or `ticker` is taken, else the first. Lines that begin with # are skipped.
+    Without COLUMN, a column headed `symbol` or `ticker` is taken, else the first; a single line is a list. Lines that
+    begin with # are skipped.
 
     Raises UsageError when the file cannot be read or the column is missing, with the nearest one.
     """
@@ -76,6 +77,8 @@ def from_file(text: str) -> list[str]:
     for name in ("symbol", "ticker"):
         if name in (found := [cell.lower() for cell in header]):
             return _cells(rows[1:], found.index(name))
+    if len(rows) == 1:
+        return [cell for cell in header if cell]
     return _cells(rows, 0)
 
 

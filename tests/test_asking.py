@@ -105,6 +105,7 @@ def test_names_are_spelled_as_the_provider_does_and_changes_are_told() -> None:
         ("name,TICKER\nApple,AAPL\nMicrosoft,MSFT\n", ["AAPL", "MSFT"]),
         ("\ufeffsymbol\nAAPL\n", ["AAPL"]),
         ("AAPL,100\nMSFT,200\n", ["AAPL", "MSFT"]),
+        ("AAPL, MSFT,GOOG\n", ["AAPL", "MSFT", "GOOG"]),
     ],
 )
 def test_a_symbols_file_may_be_a_list_or_a_table(tmp_path: Path, text: str, names: list[str]) -> None:

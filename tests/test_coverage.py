@@ -156,3 +156,34 @@ def test_a_bar_staged_while_a_load_begins_waits_for_the_next_load(place: Desk, m
     place.load()
     text = "SELECT count(*), count(DISTINCT (symbol, ts, \"interval\")) FROM stock_bars WHERE symbol = 'AAAA'"
     assert read(place.db, text)[1] == [(1, 1)]
+
+
+def test_symbols_given_up_are_named_in_every_run_until_they_are_had(tmp_path: Path) -> None:
+    body = b'{"message":"invalid symbol: BADD"}'
+    bad = sim.Fault("status", contains="BADD", status=400, body=body)
+    with desk(tmp_path, symbols=["AAAA", "BADD"], policy=sim.Policy(faults=(bad,))) as place:
+        asked = {"symbols": ["AAAA", "BADD"], "start": "2024-05-01", "end": "2024-05-31"}
+        place.fetch(**asked)
+        place.requests()
+        again = place.fetch(**asked)
+        assert (place.requests(), again.exit_code, again.summary.success_percent) == (0, 3, 50.0)
+        assert [(failure.symbol, failure.outcome) for failure in again.summary.failures] == [("BADD", "refused")]
+        assert "--no-resume asks again" in again.summary.failures[0].reason
+        place.server.behave(sim.Policy())
+        assert place.fetch(resume=False, **asked).exit_code == 0
+        assert place.fetch(**asked).exit_code == 0
+
+
+def test_what_was_not_had_is_no_success(tmp_path: Path) -> None:
+    with desk(tmp_path, symbols=4, policy=sim.Policy(keys=(("right", "pair"),))) as place:
+        summary = place.fetch(symbols=place.market.symbols, start="2024-05-01", end="2024-05-31").summary
+        assert (summary.success_percent, summary.symbols_per_s) == (0.0, 0.0)
+
+
+def test_a_low_rate_keeps_few_chunks_in_flight(tmp_path: Path) -> None:
+    with desk(tmp_path, symbols=12, policy=sim.Policy(page_cap=300, rate_per_min=600)) as place:
+        seen: list[int] = []
+        place.progress = lambda progress: seen.append(progress.in_flight)  # type: ignore[method-assign]
+        asked = {"symbols": place.market.symbols, "timeframe": "1Min", "start": "2024-05-20", "end": "2024-05-24"}
+        place.fetch(max_rps=10, **asked)
+        assert max(seen) <= 4

@@ -44,7 +44,9 @@ def test_the_exit_code_says_what_to_do_next(outcome: Outcome, stopped: str, code
 
 
 def test_progress_names_everything_a_person_waits_for() -> None:
-    text = line(Progress(planned=10, done=5, failed=1, in_flight=2, rows=1000, requests=50, limited=3, elapsed_s=10.0))
+    text = line(
+        Progress(planned=10, done=5, failed=1, in_flight=2, rows=1000, pages=45, requests=50, limited=3, elapsed_s=10.0)
+    )
     for words in (
         "5/10 chunks 50%",
         "succeeded=4",

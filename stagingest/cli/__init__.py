@@ -14,6 +14,7 @@ from stagingest.cli.options import Terminated, same_command
 from stagingest.errors import StagingestError
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "STAGINGEST", "max_content_width": 110}
+_terminations: list[int] = []
 _COMMANDS = ("plan", "fetch", "load", "status", "sim", "demo")
 
 
@@ -59,18 +60,21 @@ def main() -> None:
     except StagingestError as error:
         click.echo(f"Error: {error}", err=True)
         code = error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        click.echo(f"Interrupted; what is staged stays. Continue with:\n  {same_command()}", err=True)
-        code = 130
-    except Terminated:
-        click.echo(f"Terminated; what is staged stays. Continue with:\n  {same_command()}", err=True)
-        code = 143
+    except (KeyboardInterrupt, click.Abort, Terminated):
+        # DuckDB forgets which exception a signal raised in the middle of a query.
+        word, code = ("Terminated", 143) if _terminations else ("Interrupted", 130)
+        click.echo(f"{word}; what is staged stays. Continue with:\n  {same_command()}", err=True)
     except BrokenPipeError:
         # The reader of stdout went away (`| head`): nobody is left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        click.echo(f"Error: {error.strerror or error}{where}. What is staged stays.", err=True)
+        code = 1
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
+    _terminations.append(number)
     raise Terminated

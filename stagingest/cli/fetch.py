@@ -1,5 +1,6 @@
 """`stagingest fetch`: ask for what is missing and stage it."""
 
+import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -90,8 +91,8 @@ def _words(fetched: "Fetched", staging: Path) -> None:
         o.say(f"Rejected, not a symbol of the provider: {o.few(names.rejected, 50)}.")
     if not summary.planned:
         o.out(f"nothing to ask: all {summary.symbols} symbols are covered")
-        return
-    _counts(summary)
+    else:
+        _counts(summary)
     for failure in summary.failures[:20]:
         o.say(f"  {failure.symbol}: {failure.outcome}, {failure.reason}")
     if len(summary.failures) > 20:
@@ -101,7 +102,7 @@ def _words(fetched: "Fetched", staging: Path) -> None:
     if summary.to_do:
         o.say(f"{summary.to_do} chunks are left. Continue with:\n  {o.same_command()}")
     elif summary.rows:
-        o.say(f"Next: stagingest load --staging {staging}")
+        o.say(f"Next: stagingest load --staging {shlex.quote(str(staging))}")
 
 
 def _counts(summary: "FetchSummary") -> None:

@@ -37,9 +37,13 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON d
 
 _QUESTION = (
     click.argument("dataset"),
-    click.option("--symbols", "-s", help="Symbols, separated by commas; option contracts as OCC symbols."),
-    click.option("--symbols-file", metavar="FILE[:COLUMN]", help="A CSV column, or one symbol a line."),
-    click.option("--underlyings", help="Stocks whose contracts are listed, or whose contracts' bars are fetched."),
+    click.option(
+        "--symbols", "-s", multiple=True, help="Symbols, separated by commas; option contracts as OCC symbols."
+    ),
+    click.option("--symbols-file", metavar="FILE[:COLUMN]", multiple=True, help="A CSV column, or one symbol a line."),
+    click.option(
+        "--underlyings", multiple=True, help="Stocks whose contracts are listed, or whose contracts' bars are fetched."
+    ),
     click.option("--provider", help="Provider when DATASET does not name it.  [default: alpaca]"),
     click.option(
         "--timeframe",
@@ -75,16 +79,15 @@ def asked(options: dict[str, Any]) -> dict[str, Any]:
     from stagingest import universe
 
     names = _listed(options.pop("symbols"))
-    file = options.pop("symbols_file")
-    if file:
+    for file in options.pop("symbols_file"):
         names += universe.from_file(file)
     options["symbols"] = names
     options["underlyings"] = _listed(options.pop("underlyings"))
     return options
 
 
-def _listed(text: str | None) -> list[str]:
-    return [name.strip() for name in (text or "").split(",") if name.strip()]
+def _listed(texts: tuple[str, ...]) -> list[str]:
+    return [name.strip() for text in texts for name in text.split(",") if name.strip()]
 
 
 def document(command: str, **fields: object) -> None:

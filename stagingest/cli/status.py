@@ -59,7 +59,7 @@ def _now(found: "Standing") -> None:
         )
         for flight in run["in_flight"][:10]:
             o.out(
-                f"  in flight {flight['chunk']} {flight['first_symbol']} and {flight['symbols'] - 1} more: "
+                f"  in flight {flight['first_symbol']} and {flight['symbols'] - 1} more, {flight['window']}: "
                 f"{flight['pages']} pages, {duration(flight['age_s'])} old, silent {duration(flight['silent_s'])}"
             )
         for endpoint, reason in run["stopped"].items():
