@@ -283,11 +283,13 @@ class Manifest(Store):
         )
         return self.db.execute(sql, (limit,)).fetchall()
 
-    def last_run(self) -> tuple[str, str, str | None] | None:
-        """(run, started_at, ended_at) of the newest run."""
-        sql = "SELECT run, started_at, ended_at FROM runs ORDER BY started_at DESC LIMIT 1"
-        row: tuple[str, str, str | None] | None = self.db.execute(sql).fetchone()
-        return row
+    def last_run(self) -> tuple[str, str, str | None, str] | None:
+        """(run, started_at, ended_at, why it stopped early or '') of the newest run."""
+        sql = "SELECT run, started_at, ended_at, summary FROM runs ORDER BY started_at DESC LIMIT 1"
+        row = self.db.execute(sql).fetchone()
+        if row is None:
+            return None
+        return row[0], row[1], row[2], json.loads(row[3] or "{}").get("stopped", "")
 
 
 def _chunk(row: Sequence[Any], known: Mapping[str, Series]) -> Chunk:

@@ -44,7 +44,7 @@ class Standing:
     running: dict[str, Any] | None
     run_age_s: float | None
     loading: bool
-    last_run: tuple[str, str, str | None] | None
+    last_run: tuple[str, str, str | None, str] | None
     problems: tuple[tuple[str, str, str, str], ...]
     complaints: tuple[tuple[int, str], ...]
     free_bytes: int

@@ -134,6 +134,7 @@ def test_a_wrong_key_exits_4_after_one_request_naming_the_variable(place: Desk) 
     assert "APCA_API_KEY_ID" in ended.stderr
     assert "Continue with:" in ended.stderr
     assert "secret-of-the-test" not in ended.stdout + ended.stderr
+    assert "it stopped: alpaca/stock-bars: not entitled, or the key is wrong" in run(place, "status").stdout
 
 
 def test_a_missing_key_exits_4_and_a_file_of_keys_serves(place: Desk) -> None:
