@@ -135,13 +135,15 @@ def _range(data: Dataset, table: Table) -> str:
 
 # One row for every final outcome, with or without a file. `series` is Series.id, the exact name of endpoint and
 # params, which stand beside it so that a person can read it and a coverage can be rebuilt from the ledger alone;
-# symbol_rows[i] counts the rows of symbols[i]. sha256 is in the key because a rebuilt manifest numbers anew.
+# symbol_rows[i] counts the rows of symbols[i]; `covers` is false for an answer that may still change. sha256 is in the
+# key because a rebuilt manifest numbers anew.
 _LEDGER = """
 CREATE TABLE ledger (
     staging VARCHAR, seq BIGINT, sha256 VARCHAR,
     dataset VARCHAR NOT NULL, provider VARCHAR NOT NULL, endpoint VARCHAR NOT NULL, series VARCHAR NOT NULL,
     params JSON NOT NULL, symbols VARCHAR[] NOT NULL, symbol_rows BIGINT[] NOT NULL, "rows" BIGINT NOT NULL,
     window_start DATE NOT NULL, window_end DATE NOT NULL, outcome VARCHAR NOT NULL, reason VARCHAR NOT NULL,
+    covers BOOLEAN NOT NULL,
     asked_at TIMESTAMP NOT NULL, loaded_at TIMESTAMP NOT NULL,
     PRIMARY KEY (staging, seq, sha256))
 """

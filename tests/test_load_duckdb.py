@@ -77,6 +77,7 @@ def test_every_final_outcome_has_a_ledger_row(staging: Staging, db: Path) -> Non
             staging.enter(chunk, outcome, reason=f"was {outcome}")
     summary = run(db, staging)
     found = {outcome for (outcome,) in ask(db, "SELECT outcome FROM ledger")}
+    assert set(ask(db, "SELECT outcome FROM ledger WHERE covers")) == {("empty",)}
     assert found == set(Outcome) - {Outcome.STAGED, Outcome.SPLIT, Outcome.DEFERRED, Outcome.PRUNED}
     assert (summary.entries, summary.files, summary.rows) == (len(found), 0, 0)
 

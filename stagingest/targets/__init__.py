@@ -55,6 +55,7 @@ class Item:
             "window_end": chunk.window.end,
             "outcome": entry.outcome.value,
             "reason": entry.reason,
+            "covers": entry.covers,
             "asked_at": entry.asked_at.astimezone(UTC).replace(tzinfo=None),
             "loaded_at": loaded_at,
         }
