@@ -43,13 +43,9 @@ def _connect(path: Path, *, writable: bool) -> sqlite3.Connection:
     mode = "rwc" if writable else "ro"
     uri = f"{path.resolve().as_uri()}?mode={mode}"
     try:
-        connection = sqlite3.connect(
+        return sqlite3.connect(
             uri, uri=True, isolation_level=None, timeout=30, check_same_thread=False, factory=_Connection
         )
-        if writable:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
-        return connection
     except sqlite3.Error as error:
         raise StagingError(f"{path.name} in {path.parent} cannot be opened: {error}.") from None
 
@@ -68,17 +64,25 @@ class Store:
                 f"{root} is no staging directory: it has no {self.file}.", "Run `stagingest fetch` first."
             )
         self.db = _connect(path, writable=writable)
+        try:
+            self._prepare(path, writable=writable)
+        except BaseException:
+            self.db.close()
+            raise
+
+    def _prepare(self, path: Path, *, writable: bool) -> None:
+        if writable:
+            self.db.execute("PRAGMA journal_mode=WAL")
+            self.db.execute("PRAGMA synchronous=FULL")
         version = int(self.value("PRAGMA user_version"))
         if version == 0 and not writable:
-            self.db.close()
             raise EmptyError(f"{path} is empty: whoever made it did not finish.", "Run the same fetch or load again.")
         if version > VERSION:
-            self.db.close()
             raise StagingError(
                 f"{path} was written by a newer stagingest (schema {version}, this one knows {VERSION}).",
                 "Update stagingest.",
             )
-        if version == 0 and writable:
+        if version == 0:
             with self.transaction():
                 for statement in self.schema.split(";\n"):
                     if statement.strip():
