@@ -205,11 +205,11 @@ class Manifest(Store):
         """Symbols that no fetch asks again by itself: symbol -> (outcome, reason); what was had later is left out."""
         sql = (
             "SELECT c.symbols, e.outcome, e.reason FROM entries e JOIN chunks c ON c.id = e.chunk "
-            "WHERE e.covers = 1 AND c.series = ?1 AND e.seq >= (SELECT min(e.seq) FROM entries e JOIN chunks c "
-            "ON c.id = e.chunk WHERE c.series = ?1 AND e.outcome IN ('refused', 'quarantined')) ORDER BY e.seq"
+            "WHERE e.covers = 1 AND c.series = ? AND e.seq >= (SELECT min(e.seq) FROM entries e JOIN chunks c "
+            "ON c.id = e.chunk WHERE c.series = ? AND e.outcome IN ('refused', 'quarantined')) ORDER BY e.seq"
         )
         found: dict[str, tuple[str, str]] = {}
-        for symbols, outcome, reason in self.db.execute(sql, (series.id,)):
+        for symbols, outcome, reason in self.db.execute(sql, (series.id, series.id)):
             for symbol in symbols.split(","):
                 if outcome in (Outcome.REFUSED, Outcome.QUARANTINED):
                     found[symbol] = (outcome, reason)
