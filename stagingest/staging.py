@@ -148,7 +148,7 @@ def settle(root: Path, folder: str, parts: Sequence[Part]) -> list[str]:
             target = place / f"{part.name}.parquet"
             os.rename(root / "tmp" / f"{part.name}.part", target)
             paths.append(str(target.relative_to(root)))
-        _sync_directory(place)
+        _fsync(place)
     except OSError as error:
         raise StagingError(f"Staged files cannot be made durable in {root}: {error.strerror}.") from None
     return paths
@@ -165,11 +165,7 @@ def _sync(paths: Sequence[Path]) -> None:
         finally:
             os.close(fd)
     for path in paths:
-        fd = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        _fsync(path)
 
 
 def _libc() -> Any:
@@ -182,7 +178,7 @@ def _libc() -> Any:
     return ctypes.CDLL(None, use_errno=True)
 
 
-def _sync_directory(path: Path) -> None:
+def _fsync(path: Path) -> None:
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
