@@ -9,7 +9,7 @@ from stagingest import catalog, planning, staging
 from stagingest.datasets import dataset
 from stagingest.manifest import Ack, Manifest
 from stagingest.model import Asked, Chunk, Entry, Job, Outcome, Series, Window
-from stagingest.orders import Order, Result
+from stagingest.orders import Cost, Order, Result
 from stagingest.tally import GOOD, Tally
 
 GROUP_CHUNKS = 50
@@ -65,7 +65,7 @@ class Acknowledger:
         self._acks.append(self._ack(order, replace(result, outcome=Outcome.SPLIT), children))
         self._tally.split(children)
         for child in named:
-            self.close(replace(order, chunk=child), replace(result, pages=0, requests=0, limited=0))
+            self.close(replace(order, chunk=child), replace(result, cost=Cost()))
         return again
 
     def _ack(self, order: Order, result: Result, children: tuple[Chunk, ...] = ()) -> Ack:

@@ -44,6 +44,14 @@ class Agenda:
         self._queue.extend(smallest.values())
         self._queue.extend(chunk for chunk in chunks if chunk.id not in first)
 
+    def peek(self) -> Chunk:
+        """Some chunk that is still to be asked. Raises IndexError when there is none."""
+        return (self._queue or self._deferred or self._suspects)[0]
+
+    def has_answered(self, endpoint: str) -> bool:
+        """Whether the endpoint gave a page in this run."""
+        return endpoint in self._endpoints
+
     def next(self, *, idle: bool) -> tuple[Chunk, bool] | None:
         """The next chunk and whether it must run alone; None when nothing may be asked now.
 

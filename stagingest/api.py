@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from stagingest.asking import Known, Question, Wanted
     from stagingest.loading import Listener as LoadListener
     from stagingest.loading import LoadSummary
+    from stagingest.planning import Few
     from stagingest.standing import Standing
     from stagingest.supervising import Listener
     from stagingest.surveying import Plan
@@ -36,6 +37,8 @@ class Asked(TypedDict, total=False):
     feed: `sip`, `iex`, `otc`, `boats`; adjustment: `raw`, `split`, `dividend`, `spin-off`, `all`;
     currency: ISO 4217; asof: the day whose symbol names are meant (YYYY-MM-DD, `-` for no mapping).
     expiry_gte, expiry_lte: bounds of the expiry, whole years are listed.
+    max_underlyings, max_expiries, max_contracts: of how many that have something due is asked, of each underlying so
+    many expiries, the nearest first; what is left out is asked by the same call later.
     """
 
     symbols: Iterable[str]
@@ -50,6 +53,9 @@ class Asked(TypedDict, total=False):
     asof: str
     expiry_gte: str | date
     expiry_lte: str | date
+    max_underlyings: int | None
+    max_expiries: int | None
+    max_contracts: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +99,8 @@ def plan(
 
     root, now = Path(staging), clock()
     question = asking.question(_wanted(dataset, asked), _known(root, db, asked), now)
-    looked = surveying.look(question.jobs, root, now, resume=resume, max_rps=max_rps)
+    few = _few(asked, question)
+    looked = surveying.look(question.jobs, root, now, few, resume=resume, max_rps=max_rps)
     discovery = surveying.look(question.discovery, root, now) if question.discovery else None
     return Looked(question, looked, discovery, settings.free_bytes(root))
 
@@ -109,6 +116,10 @@ def fetch(
     realtime: bool = False,
     resume: bool = True,
     gzip: bool = True,
+    max_requests: int | None = None,
+    max_chunks: int | None = None,
+    max_minutes: float | None = None,
+    fail_fast: bool = False,
     environ: Mapping[str, str] | None = None,
     listener: "Listener | None" = None,
     clock: Callable[[], datetime] = settings.utc_now,
@@ -122,10 +133,12 @@ def fetch(
         db: a DuckDB file whose contracts are known too.
         max_rps: most requests a second; None leaves it to the provider's limit.
         processes: worker processes, None for one per core (none for a small job), 0 for this process.
-        lanes: requests in flight per process.
+        lanes: requests in flight per process; None follows rate and latency.
         realtime: ask up to now; otherwise 16 minutes ago, as free plans require.
         resume: False ignores what is staged and stages anew.
         gzip: ask compressed bodies.
+        max_requests, max_chunks, max_minutes: where the run ends by itself, with what it has; the same call continues.
+        fail_fast: end at the first chunk that is neither staged nor empty.
         environ: keys and base URLs; os.environ by default.
         listener: told how it goes.
         clock: the time, UTC.
@@ -138,6 +151,7 @@ def fetch(
         StagingError: `staging` cannot be used, or its disk is full.
     """
     from stagingest import asking, fetching
+    from stagingest.flights import Caps
     from stagingest.tally import Silent
 
     root = Path(staging)
@@ -146,8 +160,9 @@ def fetch(
         names = ",".join(question.discovery[0].symbols)
         raise UsageError(question.notes[-1], f"Run `stagingest fetch option-contracts --underlyings {names}` first.")
     options = fetching.Options(
-        root, os.environ if environ is None else environ, processes, lanes, max_rps, realtime, resume, gzip
-    )
+        root, os.environ if environ is None else environ, processes, lanes, max_rps, realtime, resume, gzip,
+        Caps(max_requests, max_minutes, fail_fast), max_chunks, _few(asked, question),
+    )  # fmt: skip
     return Fetched(question, fetching.fetch(question.jobs, options, listener or Silent(), clock))
 
 
@@ -218,6 +233,20 @@ def _wanted(dataset: str, asked: Asked) -> "Wanted":
 
 
 _TEXTS = ("timeframe", "start", "end", "feed", "adjustment", "currency", "asof", "expiry_gte", "expiry_lte")
+
+
+def _few(asked: Asked, question: "Question") -> "Few":
+    """The bounds of a question. Raises UsageError where one has no meaning."""
+    from stagingest.model import Kind
+    from stagingest.planning import Few
+
+    few = Few(asked.get("max_underlyings"), asked.get("max_expiries"), asked.get("max_contracts"))
+    endpoint = question.endpoint
+    if few and endpoint.dataset == "stock-bars":
+        raise UsageError(f"{few} is not for {endpoint.name}.", "Bound the run with --max-chunks or --max-requests.")
+    if endpoint.kind is Kind.LISTING and (few.expiries, few.contracts) != (None, None):
+        raise UsageError(f"{few} is not for {endpoint.name}.", "Bound it with --expiry-gte and --expiry-lte.")
+    return few
 
 
 def _known(root: Path, db: str | Path | None, asked: Asked) -> "Known":

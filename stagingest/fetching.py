@@ -14,13 +14,17 @@ from typing import Any
 
 from stagingest import catalog, limiter, settings, staging, worker
 from stagingest.acknowledging import Course
+from stagingest.advice import advice
+from stagingest.allowance import Allowance
 from stagingest.errors import StagingError
+from stagingest.flights import Caps, Crew, Ending
 from stagingest.loads import read_complaints
 from stagingest.manifest import Ack, Manifest
 from stagingest.model import Chunk, Job, Outcome
 from stagingest.orders import Order, Result
+from stagingest.planning import Few
 from stagingest.pool import InProcess, Slots, warm
-from stagingest.supervising import Crew, Listener, Supervisor
+from stagingest.supervising import Listener, Supervisor
 from stagingest.surveying import Plan, survey
 from stagingest.tally import FetchSummary, Tally, exit_code
 from stagingest.worker import Route, Setup, setup
@@ -40,11 +44,14 @@ class Options:
         root: staging directory.
         environ: where keys, base URLs and the state directory come from.
         processes: worker processes; None chooses (0 is in this process).
-        lanes: requests in flight per process; None chooses.
+        lanes: requests in flight per process; None follows rate and latency.
         max_rps: most requests a second of this run, None is the provider's limit.
         realtime: ask up to now instead of 16 minutes ago.
         resume: False ignores coverage and stages anew.
         gzip: ask compressed bodies.
+        caps: where the run ends by itself.
+        max_chunks: most chunks it begins with; None is all that is due.
+        few: how many underlyings, contracts and expiries it asks about.
     """
 
     root: Path
@@ -55,6 +62,9 @@ class Options:
     realtime: bool = False
     resume: bool = True
     gzip: bool = True
+    caps: Caps = Caps()
+    max_chunks: int | None = None
+    few: Few = Few()
 
 
 def fetch(
@@ -79,7 +89,7 @@ def fetch(
         stack.enter_context(staging.Lock.take(root / "run.lock", "fetching"))
         manifest = stack.enter_context(Manifest.write(root))
         tidy(root, manifest)
-        plan = survey(jobs, manifest, clock(), resume=options.resume, max_rps=options.max_rps)
+        plan = survey(jobs, manifest, clock(), options.few, resume=options.resume, max_rps=options.max_rps)
         run = _Run(options, root, manifest, plan, accesses, listener, clock)
         return run.go()
 
@@ -120,6 +130,7 @@ class _Run:
         self.id = secrets.token_hex(4)
         self.peak_bytes = 0
         self.cpu_s = 0.0
+        self._gates: list[limiter.Gate] = []
         self._pools: list[Slots | InProcess] = []
         self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
@@ -129,18 +140,20 @@ class _Run:
         self.manifest.begin(self.id, [str(job.series) for job in self.plan.jobs], started)
         self._close_stale(started)
         self.manifest.plan(self.plan.chunks, self.id)
-        chunks = self.plan.all_chunks
+        chunks = self.plan.all_chunks[: self.options.max_chunks]
         given_up = {failure.symbol: failure for failure in self.plan.given_up}
+        left = self.plan.all_chunks[len(chunks) :]
         if not chunks:
-            return self._end(Tally(failures=given_up), ("", ""), started)
+            return self._end(Tally(failures=given_up), ("", ""), None, started)
         supervisor = self._supervisor(chunks)
         supervisor.tally.failures.update(given_up)
+        supervisor.tally.add(left)
         try:
             supervisor.run()
+            if supervisor.in_flight:
+                self._drop()
         except BaseException as error:
-            worker.abort()
-            for pool in self._pools:
-                pool.kill()
+            self._drop()
             if isinstance(error, OSError):
                 raise self._disk_error(error) from None
             raise
@@ -150,12 +163,26 @@ class _Run:
                 pool.shutdown()
                 self.cpu_s += pool.cpu_s()
             worker.close()
-            self._own_permit.unlink(missing_ok=True)
-        stopped = [(kind, _advice(name, kind, why)) for name, (kind, why) in supervisor.agenda.stopped.items()]
-        return self._end(supervisor.tally, stopped[0] if stopped else ("", ""), started)
+            for gate in self._gates:
+                gate.close()
+            for path in (self._own_permit, self._allowance):
+                path.unlink(missing_ok=True)
+        stopped = [(kind, advice(name, kind, why)) for name, (kind, why) in supervisor.agenda.stopped.items()]
+        ending = supervisor.ending
+        if ending is None and left:
+            ending = Ending(f"--max-chunks {self.options.max_chunks}")
+        if ending is None and self.plan.held_back:
+            ending = Ending(str(self.options.few))
+        return self._end(supervisor.tally, stopped[0] if stopped else ("", ""), ending, started)
 
-    def _end(self, tally: Tally, stopped: tuple[str, str], started: datetime) -> FetchSummary:
-        summary = self._summary(tally, stopped, started)
+    def _drop(self) -> None:
+        """End what is in flight: its chunks stay open."""
+        worker.abort()
+        for pool in self._pools:
+            pool.kill()
+
+    def _end(self, tally: Tally, stopped: tuple[str, str], ending: Ending | None, started: datetime) -> FetchSummary:
+        summary = self._summary(tally, stopped, ending, started)
         self.manifest.end(self.id, asdict(summary), self.clock())
         return summary
 
@@ -166,10 +193,23 @@ class _Run:
     def _supervisor(self, chunks: tuple[Chunk, ...]) -> Supervisor:
         processes, lanes = self._size(chunks)
         course = Course(self.id, self.root, self.plan.jobs, chunks, self.plan.known)
-        pool = self._pool(processes, lanes)
-        capacity, rate_per_s = max(1, processes) * lanes, self.options.max_rps or 0.0
-        crew = Crew(pool, capacity, rate_per_s, self._alone, self._events, self.options.realtime)
-        return Supervisor(course, crew, self.manifest, self.listener, self.clock, self._measure)
+        cooks = max(1, settings.cores() // max(1, processes))
+        routes = self._routes()
+        self._gates = [gate.open() for route in routes.values() for gate in route.gates]
+        if self.options.caps.requests is not None:
+            Allowance.grant(self._allowance, self.options.caps.requests)
+        pool = self._pool(processes, lanes, cooks, routes)
+        crew = Crew(
+            pool,
+            lambda: self._pools[1] if len(self._pools) > 1 else self._pool(1, 1, 1, routes),
+            max(1, processes) * lanes,
+            self.options.lanes is not None,
+            cooks * max(1, processes),
+            lambda: min(gate.counts().granted_per_s for gate in self._gates),
+            self._events,
+            self.options.realtime,
+        )
+        return Supervisor(course, crew, self.manifest, self.listener, self.clock, self._measure, self.options.caps)
 
     def _size(self, chunks: Sequence[Chunk]) -> tuple[int, int]:
         """Processes and lanes each: as many processes as cores, none extra for a small job."""
@@ -177,11 +217,11 @@ class _Run:
         if processes is None:
             rows = sum(estimate.rows for estimate in self.plan.estimates.values())
             processes = 0 if rows < SMALL_JOB_ROWS else min(settings.cores(), len(chunks))
-        return processes, self.options.lanes or max(1, settings.LANES // max(1, processes))
+        return processes, self.options.lanes or -(-settings.most_lanes() // max(1, processes))
 
-    def _pool(self, processes: int, lanes: int) -> Slots | InProcess:
-        cooks = max(1, settings.cores() // max(1, processes))
-        arg = Setup(self.root, self.manifest.staging_id, lanes, cooks, self._routes(), self.options.gzip)
+    def _pool(self, processes: int, lanes: int, cooks: int, routes: Mapping[str, Route]) -> Slots | InProcess:
+        allowance = self._allowance if self.options.caps.requests is not None else None
+        arg = Setup(self.root, self.manifest.staging_id, lanes, cooks, routes, self.options.gzip, allowance)
         pool: Slots | InProcess
         if processes:
             pool = Slots(
@@ -197,11 +237,12 @@ class _Run:
     def _own_permit(self) -> Path:
         return self.root / "tmp" / f"{self.id}.permit"
 
+    @property
+    def _allowance(self) -> Path:
+        return self.root / "tmp" / f"{self.id}.requests"
+
     def _note(self, slot: int, note: object) -> None:
         self._events.put(note)
-
-    def _alone(self) -> Slots | InProcess:
-        return self._pools[1] if len(self._pools) > 1 else self._pool(1, 1)
 
     def _routes(self) -> dict[str, Route]:
         state = settings.state_dir(self.options.environ)
@@ -229,7 +270,9 @@ class _Run:
             "Nothing staged is lost; make room and run the same command again.",
         )
 
-    def _summary(self, tally: Tally, stopped: tuple[str, str], started: datetime) -> FetchSummary:
+    def _summary(
+        self, tally: Tally, stopped: tuple[str, str], ending: Ending | None, started: datetime
+    ) -> FetchSummary:
         used = resource.getrusage(resource.RUSAGE_SELF)
         return FetchSummary(
             run=self.id,
@@ -240,9 +283,9 @@ class _Run:
             provisional=tally.provisional,
             rows=tally.rows,
             bytes=tally.bytes,
-            pages=tally.pages,
-            requests=tally.requests,
-            limited=tally.limited,
+            pages=tally.cost.pages,
+            requests=tally.cost.requests,
+            limited=tally.cost.limited,
             symbols=self.plan.symbols,
             symbols_had=self.plan.symbols - len(tally.failures.keys() | {s for s, n in tally.waiting.items() if n > 0}),
             symbols_covered=self.plan.covered,
@@ -252,23 +295,6 @@ class _Run:
             cpu_s=used.ru_utime + used.ru_stime + self.cpu_s,
             peak_memory_bytes=self.peak_bytes,
             stopped=stopped[1],
-            exit_code=exit_code(tally, stopped[0]),
+            ended_by=ending.why if ending else "",
+            exit_code=(ending and ending.exit_code) or exit_code(tally, stopped[0]),
         )
-
-
-def _advice(endpoint: str, kind: str, why: str) -> str:
-    """Why an endpoint was stopped, and what to do about it."""
-    budget = settings.BUDGETS[catalog.endpoint(endpoint).budget]
-    keys = " and ".join(names[0] for _, names in budget.keys)
-    if kind == "credentials":
-        return f"{endpoint}: {why}. Set {keys} to a key pair of this host and run the same command again."
-    if kind == "forbidden":
-        return (
-            f"{endpoint}: {why}. Either the plan does not include this data, or the key pair in {keys} is wrong: "
-            "the provider answers both alike."
-        )
-    if kind == "refused":
-        return f"{endpoint}: {why}. It refuses every question: check {budget.url_variable} and the options."
-    if kind == "limited":
-        return f"{endpoint}: {why} for 15 minutes without one answer. Run the same command again later."
-    return f"{endpoint}: {why}. Check {budget.url_variable} and the network, then run the same command again."

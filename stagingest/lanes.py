@@ -10,13 +10,14 @@ from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 
-from stagingest import catalog, limiter, shaping, staging, verdict
-from stagingest.datasets import Dataset, dataset
+from stagingest import catalog, cooking, limiter, shaping, verdict, waits
+from stagingest.allowance import Allowance
+from stagingest.circuit import Circuit, Sign
 from stagingest.errors import PageError
-from stagingest.model import Chunk, Kind, Outcome, Page, Request
-from stagingest.orders import Order, Result
+from stagingest.model import Kind, Outcome, Page, Request
+from stagingest.orders import Cost, Order, Result
 from stagingest.pace import Seen
-from stagingest.providers import Endpoint, bars
+from stagingest.providers import Endpoint
 from stagingest.transport import Client
 from stagingest.verdict import Decision, Reply
 from stagingest.worker import Beat, Setup
@@ -25,10 +26,10 @@ PAGE_CAP = 2_000
 ROW_CAP = 500_000
 EMPTY_PAGES_CAP = 20
 SIGN_S = 10.0
-# More tries for a provider that did answer before: about a minute and a half, enough for a router to come back.
-OUTAGE_TRIES = 6
-# A provider that refuses everything for so long wants us to come back another time.
+# A provider that refuses everything, or is in trouble, for so long wants us to come back another time.
 LIMITED_S = 900.0
+# A network may be gone for a night; somebody should look after that.
+OUTAGE_S = 12 * 3600.0
 
 
 @dataclass(slots=True)
@@ -39,16 +40,13 @@ class _Progress:
     endpoint: Endpoint
     pages: list[pa.Table] = field(default_factory=list)
     page_count: int = 0
-    requests: int = 0
-    limited: int = 0
+    cost: Cost = Cost()
     asked_at: datetime | None = None
     not_after: datetime | None = None
 
     def result(self, outcome: Outcome, reason: str = "") -> Result:
         """The answer to the order, with its counts."""
-        return Result(
-            outcome, reason, self.asked_at, pages=self.page_count, requests=self.requests, limited=self.limited
-        )
+        return Result(outcome, reason, self.asked_at, cost=replace(self.cost, pages=self.page_count))
 
 
 class _OutcomeError(Exception):
@@ -80,8 +78,10 @@ class Lanes:
         # Few threads parse and write for all lanes: Arrow keeps memory per thread (FETCH section 6: 1/3 of the memory).
         self._kitchen = ThreadPoolExecutor(setup.cooks, thread_name_prefix="cook")
         self._noted_s = self._answered_s = time.monotonic()
-        self._ever = False
         self._budget = verdict.RetryBudget()
+        self._circuits = {name: Circuit() for name in setup.routes}
+        self._trouble = ""
+        self._allowance = Allowance(setup.allowance) if setup.allowance else None
         self._lock = threading.Lock()
         self._stop = threading.Event()
 
@@ -107,7 +107,7 @@ class Lanes:
         time.sleep(seconds)
         if time.monotonic() - self._noted_s > SIGN_S:
             self._noted_s = time.monotonic()
-            self._note(Beat("", 0, 0, 0, 0))
+            self._note(Beat())
 
     def abort(self) -> None:
         """End requests in flight and waits for permits at once."""
@@ -122,6 +122,8 @@ class Lanes:
         self._client.close()
         for permits in self._permits.values():
             permits.close()
+        if self._allowance:
+            self._allowance.close()
 
     def _step_back(self, course: _Progress) -> bool:
         """A plan without recent data is asked once more, ending 16 minutes ago (WIRE section 1.3)."""
@@ -149,17 +151,20 @@ class Lanes:
             if page.table is not None and page.rows:
                 course.pages.append(page.table)
             course.page_count += 1
+            if page.next is None and _may_be_cut(course, page):
+                raise _OutcomeError(Outcome.SPLIT, "the last page is full and names no next one")
             request = page.next
             self._beat(course)
 
-    def _beat(self, course: _Progress) -> None:
+    def _beat(self, course: _Progress, waiting: str = "") -> None:
         order = course.order
-        self._note(Beat(order.run, order.number, course.page_count, course.requests, course.limited))
+        self._note(Beat(order.run, order.number, replace(course.cost, pages=course.page_count), waiting))
 
     def _page(self, course: _Progress, request: Request) -> Page:
         """Ask until there is a page, or until the verdict is an outcome."""
         failures = 0
         while True:
+            self._await(course, request.budget)
             exchange = self._exchange(course, request)
             symbols = len(course.order.chunk.symbols)
             decision = verdict.classify(exchange, attempt=failures + 1, symbols=symbols)
@@ -170,7 +175,7 @@ class Lanes:
                 except PageError as error:
                     decision = verdict.malformed(error.message, attempt=failures + 1, symbols=symbols)
                 else:
-                    self._answered_s, self._ever = time.monotonic(), True
+                    self._answered_s = time.monotonic()
                     with self._lock:
                         self._budget = self._budget.after_success(first_try=failures == 0)
                     return page
@@ -179,14 +184,41 @@ class Lanes:
                     raise _OutcomeError(Outcome.FAILED, decision.reason, stop="limited")
                 self._beat(course)
                 continue
+            if self._waits(course, request.budget, decision):
+                failures = 0
+                continue
             failures += 1
             self._retry_or_end(course, decision, failures)
+
+    def _waits(self, course: _Progress, budget: str, decision: Decision) -> bool:
+        """Whether this failure is the network's: it is waited for, and costs the request none of its tries."""
+        return self._circuits[budget].why is Sign.UNREACHED and decision.unreachable and not course.order.canary
+
+    def _await(self, course: _Progress, budget: str) -> None:
+        """Return when the circuit is closed, or when this lane is the one to probe."""
+        while not course.order.canary:
+            now_s = time.monotonic()
+            with self._lock:
+                circuit = self._circuits[budget]
+                if not circuit.open:
+                    return
+                if circuit.may_probe(now_s):
+                    self._circuits[budget] = circuit.probed(now_s)
+                    return
+            network = circuit.why is Sign.UNREACHED
+            if now_s - circuit.since_s > (OUTAGE_S if network else LIMITED_S):
+                reason = self._trouble or "the provider does not answer"
+                raise _OutcomeError(Outcome.FAILED, reason, stop="unreachable" if network else "down")
+            self._beat(course, "network" if network else "provider")
+            if self._stop.wait(1.0):
+                raise _OutcomeError(Outcome.DEFERRED, "the run is ending")
 
     def _retry_or_end(self, course: _Progress, decision: Decision, failures: int) -> None:
         if decision.kind is not verdict.Kind.RETRY:
             raise _OutcomeError(_OUTCOMES[decision.kind], decision.reason, decision)
-        patience = OUTAGE_TRIES if decision.unreachable and self._ever else 0
-        if failures >= decision.tries + patience:
+        if failures >= decision.tries and decision.unreachable and not course.order.canary:
+            raise _OutcomeError(Outcome.DEFERRED, decision.reason)  # others were reached meanwhile
+        if failures >= decision.tries:
             raise _OutcomeError(Outcome.FAILED, decision.reason, decision)
         with self._lock:
             budget = self._budget.after_retry(decision.cost)
@@ -197,65 +229,44 @@ class Lanes:
         self._beat(course)
         wait_s = decision.wait_s
         if wait_s is None:
-            wait_s = verdict.backoff_s(failures, decision.base_s, decision.cap_s, random.random)
+            wait_s = waits.backoff_s(failures, decision.base_s, decision.cap_s, random.random)
         self._stop.wait(wait_s)
 
     def _exchange(self, course: _Progress, request: Request) -> verdict.Reply | verdict.Fault:
         route = self._setup.routes[request.budget]
         permits = self._permits[request.budget]
+        if self._allowance and not self._allowance.take():
+            raise _OutcomeError(Outcome.DEFERRED, "the requests this run may make are spent", stop="enough")
         lease = permits.take(self._stop)
         if lease is None:
             raise _OutcomeError(Outcome.DEFERRED, "the run is ending")
-        course.requests += 1
+        asked_s = time.monotonic()
         exchange = self._client.send(route.origin, request, dict(route.headers))
+        now_s = time.monotonic()
+        limited = isinstance(exchange, Reply) and exchange.status == 429
+        course.cost += Cost(0, 1, int(limited), now_s - asked_s)
         if self._stop.is_set():
             raise _OutcomeError(Outcome.DEFERRED, "the run is ending")
+        with self._lock:
+            self._circuits[request.budget] = self._circuits[request.budget].after(verdict.sign(exchange), now_s)
         if isinstance(exchange, Reply):
             course.asked_at = course.asked_at or exchange.date or datetime.now(UTC)
-            limited = exchange.status == 429
-            course.limited += limited
-            headers = verdict.rate_headers(exchange.headers, exchange.date)
+            headers = waits.rate_headers(exchange.headers, exchange.date)
             permits.report(Seen(exchange.status, lease.slot_s, *headers, _retry_after(exchange)))
         else:
+            self._trouble = exchange.text
             permits.report(Seen(0, lease.slot_s, None, None, None, None, exchange.kind == "timeout"))
         return exchange
 
     def _stage(self, course: _Progress) -> Result:
-        order, endpoint = course.order, course.endpoint
-        kind = dataset(endpoint.dataset)
         if not course.pages:
             return course.result(Outcome.EMPTY)
-        asked_at = course.asked_at or datetime.now(UTC)
-        key = (kind.columns[0].name, kind.time) if kind.time else (kind.columns[0].name,)
+        setup, asked_at = self._setup, course.asked_at or datetime.now(UTC)
         try:
-            rows = shaping.joined(course.pages, key)
+            dish = cooking.stage(setup.root, setup.staging_id, course.order, course.endpoint, course.pages, asked_at)
         except shaping.ConflictError as error:
             raise _OutcomeError(Outcome.CONFLICT, str(error)) from None
-        table = shaping.staged(
-            rows, kind, _constants(endpoint, order.chunk, asked_at), _session_dates(rows, kind, order)
-        )
-        runs = shaping.runs(table.column(kind.symbol))
-        part = staging.write_part(self._setup.root, order.part, table, self._footer(order, kind, asked_at))
-        return replace(
-            course.result(Outcome.STAGED),
-            part=part,
-            symbol_rows=shaping.symbol_rows(runs),
-            edges=shaping.edges(table, runs) if order.adjusted else (),
-        )
-
-    def _footer(self, order: Order, kind: Dataset, asked_at: datetime) -> dict[str, str]:
-        chunk = order.chunk
-        return {
-            "stagingest.staging": self._setup.staging_id,
-            "stagingest.run": order.run,
-            "stagingest.number": str(order.number),
-            "stagingest.endpoint": chunk.series.endpoint,
-            "stagingest.params": "&".join(f"{name}={value}" for name, value in chunk.series.params),
-            "stagingest.symbols": ",".join(chunk.symbols),
-            "stagingest.window": str(chunk.window),
-            "stagingest.schema": str(kind.schema),
-            "stagingest.asked_at": asked_at.isoformat(),
-        }
+        return replace(course.result(Outcome.STAGED), part=dish.part, symbol_rows=dish.symbol_rows, edges=dish.edges)
 
 
 _OUTCOMES = {
@@ -264,6 +275,14 @@ _OUTCOMES = {
     verdict.Kind.CREDENTIALS: Outcome.FAILED,
     verdict.Kind.STOP: Outcome.FAILED,
 }
+
+
+def _may_be_cut(course: _Progress, page: Page) -> bool:
+    """A full page that says it is the last may be a silent cut; what is asked in two parts shows it."""
+    chunk, endpoint = course.order.chunk, course.endpoint
+    days = (chunk.window.end - chunk.window.start).days
+    divisible = len(chunk.symbols) > 1 or (endpoint.kind is Kind.HISTORY and days > 1)
+    return divisible and page.rows >= endpoint.cut(chunk.series).page_rows
 
 
 def _stop(decision: Decision | None) -> str:
@@ -276,17 +295,4 @@ def _stop(decision: Decision | None) -> str:
 
 def _retry_after(reply: Reply) -> float | None:
     text = reply.headers.get("retry-after")
-    return verdict.retry_after_s(text, reply.date) if text else None
-
-
-def _constants(endpoint: Endpoint, chunk: Chunk, asked_at: datetime) -> dict[str, shaping.Constant]:
-    constants: dict[str, shaping.Constant] = {**endpoint.constants(chunk.series), "updated_at": asked_at}
-    if endpoint.kind is Kind.LISTING:
-        constants["as_of_date"] = chunk.window.start
-    return constants
-
-
-def _session_dates(rows: pa.Table, kind: Dataset, order: Order) -> pa.Array | None:
-    if not kind.time:
-        return None
-    return bars.session_dates(rows.column(kind.time).combine_chunks(), order.chunk.series, order.chunk.window)
+    return waits.retry_after_s(text, reply.date) if text else None

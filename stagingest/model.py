@@ -103,9 +103,16 @@ class Chunk:
         return Chunk(self.series, symbols, self.window)
 
     def halves(self) -> tuple["Chunk", "Chunk"]:
-        """The two children of a chunk of several symbols."""
-        middle = (len(self.symbols) + 1) // 2
-        return self.of(self.symbols[:middle]), self.of(self.symbols[middle:])
+        """The two children of a chunk: half of the symbols each, of one symbol half of the window each."""
+        if len(self.symbols) > 1:
+            middle = (len(self.symbols) + 1) // 2
+            return self.of(self.symbols[:middle]), self.of(self.symbols[middle:])
+        start, end = self.window.start, self.window.end
+        day = start + (end - start) // 2
+        return (
+            Chunk(self.series, self.symbols, Window(start, day)),
+            Chunk(self.series, self.symbols, Window(day, end)),
+        )
 
 
 def _digest(*parts: str) -> str:

@@ -16,6 +16,8 @@ class Order:
         chunk: what to fetch.
         not_after: the latest instant to ask for (None: the window's end).
         adjusted: whether the digests of the first and last session are wanted (see Edge).
+        canary: whether its series has not answered yet in this run: a provider that cannot be reached is an outcome
+            then; later it is waited for.
     """
 
     run: str
@@ -23,11 +25,31 @@ class Order:
     chunk: Chunk
     not_after: datetime | None = None
     adjusted: bool = False
+    canary: bool = False
 
     @property
     def part(self) -> str:
         """Name of the order's file below `tmp/`, without suffix; no other order has it."""
         return f"{self.chunk.id}.{self.run}-{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What was asked: pages answered, requests sent (retries included), of those answered 429, and the seconds that
+    exchanges took."""
+
+    pages: int = 0
+    requests: int = 0
+    limited: int = 0
+    busy_s: float = 0.0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(
+            self.pages + other.pages,
+            self.requests + other.requests,
+            self.limited + other.limited,
+            self.busy_s + other.busy_s,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +83,9 @@ class Result:
         symbol_rows: rows of each symbol that has any.
         edges: first and last session of each symbol, when the order asked for them.
         bad: symbols the provider named as bad.
-        stop: the endpoint cannot be asked any more: `credentials`, `unreachable` or `limited`; '' otherwise.
-        pages: pages answered.
-        requests: requests sent, retries included.
-        limited: of those, answered 429.
+        stop: the endpoint cannot be asked any more: `credentials`, `unreachable`, `limited`, `down`, or `enough` (the
+            requests the run may make are spent); '' otherwise.
+        cost: what was asked for it.
     """
 
     outcome: Outcome
@@ -75,6 +96,4 @@ class Result:
     edges: tuple[Edge, ...] = ()
     bad: tuple[str, ...] = ()
     stop: str = ""
-    pages: int = 0
-    requests: int = 0
-    limited: int = 0
+    cost: Cost = Cost()

@@ -6,7 +6,7 @@ from datetime import date, timedelta
 from math import ceil
 
 from stagingest import sessions
-from stagingest.model import Chunk, Cut, Grid, Job, Window
+from stagingest.model import Chunk, Cut, Grid, Job, OptionSymbol, Window
 
 Coverage = Mapping[str, Sequence[Window]]
 _DAY = timedelta(days=1)
@@ -188,6 +188,43 @@ def _spans(window: Window, cut: Cut) -> Iterator[Window]:
         end = min(end, window.end)
         yield Window(start, end)
         start = end
+
+
+@dataclass(frozen=True, slots=True)
+class Few:
+    """Of how much a run asks at most; None is all.
+
+    Args:
+        underlyings: the first of those that have something due.
+        expiries: the next ones, of each underlying.
+        contracts: the first ones by underlying, expiry and name.
+    """
+
+    underlyings: int | None = None
+    expiries: int | None = None
+    contracts: int | None = None
+
+    def __bool__(self) -> bool:
+        return any(bound is not None for bound in (self.underlyings, self.expiries, self.contracts))
+
+    def of(self, symbols: Iterable[str]) -> frozenset[str]:
+        """Which of the symbols are asked: underlyings by themselves, or option contracts."""
+        families: dict[str, dict[date, list[str]]] = {}
+        for symbol in symbols:
+            parts = OptionSymbol.parse(symbol)
+            root, expiry = (parts.root, parts.expiry) if parts else (symbol, date.min)
+            families.setdefault(root, {}).setdefault(expiry, []).append(symbol)
+        kept = [
+            symbol
+            for family in list(families.values())[: self.underlyings]
+            for expiry in sorted(family)[: self.expiries]
+            for symbol in sorted(family[expiry])
+        ]
+        return frozenset(kept[: self.contracts])
+
+    def __str__(self) -> str:
+        bounds = (("underlyings", self.underlyings), ("expiries", self.expiries), ("contracts", self.contracts))
+        return " ".join(f"--max-{name} {bound}" for name, bound in bounds if bound is not None)
 
 
 @dataclass(frozen=True, slots=True)

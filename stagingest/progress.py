@@ -26,12 +26,13 @@ def line(progress: Progress) -> str:
     left = duration(progress.eta_s) if progress.eta_s is not None else "?"
     rate = progress.requests / progress.elapsed_s if progress.elapsed_s else 0.0
     limited = f" 429s={progress.limited}" if progress.limited else ""
+    waiting = f" waiting for {progress.waiting}" if progress.waiting else ""
     return (
         f"{progress.done}/{progress.planned} chunks {progress.percent:.0f}% "
         f"succeeded={progress.done - progress.failed} "
         f"failed={progress.failed} remaining={progress.remaining} {progress.pages} pages "
         f"{progress.rows_per_s:,.0f} rows/s "
-        f"{rate:.1f} requests/s{limited} elapsed={duration(progress.elapsed_s)} left={left}"
+        f"{rate:.1f} requests/s{limited} elapsed={duration(progress.elapsed_s)} left={left}{waiting}"
     )
 
 

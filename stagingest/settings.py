@@ -11,7 +11,10 @@ from urllib.parse import urlsplit
 from stagingest.errors import CredentialsError, UsageError
 from stagingest.model import Secret
 
-LANES = 24
+# In flight over all processes (FETCH section 3: more never helped, however far the provider).
+FEWEST_LANES, MOST_LANES = 4, 64
+# What a lane may hold: a page as it came and inflated, and the rows of its chunk.
+LANE_BYTES = 32 << 20
 # Assumed before the first answer; between a near and a far data centre.
 LATENCY_S = 0.25
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -128,9 +131,19 @@ def state_dir(environ: Mapping[str, str]) -> Path:
     return Path(base).expanduser() / "stagingest"
 
 
-def in_flight(rate_per_s: float) -> int:
-    """Requests that are worth having in flight: rate times latency, half as many again, within 1 to LANES."""
-    return max(1, min(LANES, round(1.5 * rate_per_s * LATENCY_S)))
+def in_flight(rate_per_s: float, latency_s: float = LATENCY_S) -> int:
+    """Requests that are worth having in flight: rate times latency, half as many again, from 1 to 64."""
+    return max(1, min(MOST_LANES, round(1.5 * rate_per_s * latency_s)))
+
+
+def most_lanes() -> int:
+    """Requests in flight that half of the free memory holds, 64 at most."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return MOST_LANES
+    free = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), 0)
+    return max(FEWEST_LANES, min(MOST_LANES, free // 2 // LANE_BYTES)) if free else MOST_LANES
 
 
 def utc_now() -> datetime:

@@ -5,24 +5,30 @@ import queue
 import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from stagingest import catalog, settings, staging
+from stagingest import catalog, planning, staging
 from stagingest.acknowledging import GROUP_CHUNKS, RECENT, Acknowledger, Course
 from stagingest.agenda import STRIKES, Agenda
 from stagingest.errors import StagingestError
+from stagingest.flights import Caps, Crew, Ending, Flights
 from stagingest.manifest import Manifest
 from stagingest.model import Chunk, Kind, Outcome, Series
-from stagingest.orders import Order, Result
+from stagingest.orders import Cost, Order, Result
 from stagingest.pool import WorkerLost
-from stagingest.tally import Progress, Tally
-from stagingest.worker import Beat, fetch_chunk
+from stagingest.tally import GOOD, Progress, Tally
+from stagingest.worker import Beat
 
-FEWEST = 4
 GROUP_S = 2.0
 TICK_S = 1.0
+_WAITING = {
+    "network": "The provider cannot be reached: waiting for the network, asking again every 5 to 60 s.",
+    "provider": "The provider is in trouble: waiting for it, asking again every 5 to 60 s.",
+}
+# What a failure that ends a run says to whoever started it: not entitled, the provider, or the data.
+_CODES = {Outcome.FORBIDDEN: 4, Outcome.FAILED: 5, Outcome.LOST: 5}
 
 
 class Listener(Protocol):
@@ -33,37 +39,6 @@ class Listener(Protocol):
 
     def say(self, text: str) -> None:
         """Something a person should know, one sentence."""
-
-
-class Pool(Protocol):
-    """What the supervisor needs of an executor."""
-
-    def submit(self, fn: Callable[[Order], Result], arg: Order, /) -> Future[Result]:
-        """Hand an order to a worker."""
-
-
-@dataclass(frozen=True, slots=True)
-class Crew:
-    """Who carries orders out: the pool, how many orders it takes at a time, the rate declared, a pool for a suspect."""
-
-    pool: Pool
-    capacity: int
-    rate_per_s: float
-    alone: Callable[[], Pool]
-    events: "queue.SimpleQueue[Future[Result] | Beat]"
-    realtime: bool = False
-
-
-@dataclass(slots=True)
-class _Flight:
-    """An order in flight: when it was given and when it last gave a sign of life (monotonic seconds)."""
-
-    order: Order
-    since_s: float
-    heard_s: float
-    pages: int = 0
-    requests: int = 0
-    limited: int = 0
 
 
 class Supervisor:
@@ -77,18 +52,21 @@ class Supervisor:
         listener: Listener,
         clock: Callable[[], datetime],
         sample: Callable[[], None],
+        caps: Caps,
     ) -> None:
         self.tally = Tally()
         self.agenda = Agenda()
+        self.ending: Ending | None = None
+        self._caps = caps
         self._course = course
         self._crew = crew
         self._acks = Acknowledger(course, manifest, self.tally, clock)
         self._listener = listener
         self._clock = clock
         self._sample = sample
-        self._flights: dict[int, _Flight] = {}
-        self._numbers: dict[Future[Result], int] = {}
+        self._flights = Flights(crew)
         self._number = 0
+        self._waiting = ""
         self._began_s = self._flushed_s = self._ticked_s = time.monotonic()
 
     def run(self) -> None:
@@ -96,44 +74,57 @@ class Supervisor:
         self.agenda.add(self._course.chunks)
         self.tally.add(self._course.chunks)
         try:
-            while self.agenda or self._flights:
+            while self._flights or (self.agenda and not self.ending):
                 self._fill()
                 self._wait()
                 self._tick()
+                if self.ending and self.ending.at_once:
+                    break
         finally:
             self._flush()
             self._tell()
 
+    @property
+    def in_flight(self) -> int:
+        """Orders not answered: not 0 after `run` when what was under way is to be dropped."""
+        return len(self._flights)
+
     def _fill(self) -> None:
-        capacity = self._capacity()
-        while len(self._flights) < capacity:
+        capacity = self._flights.capacity()
+        while len(self._flights) < capacity and not self._at_a_cap():
             turn = self.agenda.next(idle=not self._flights)
             if turn is None:
                 return
             chunk, alone = turn
-            self._give(chunk, self._crew.alone() if alone else self._crew.pool)
+            self._give(chunk, alone=alone)
             if alone:
                 return
 
-    def _capacity(self) -> int:
-        """As many orders as the rate so far keeps busy: more would all be half done when the run is killed."""
-        rate_per_s = max(self._crew.rate_per_s, self._requests() / max(0.1, time.monotonic() - self._began_s))
-        return min(self._crew.capacity, max(FEWEST, settings.in_flight(rate_per_s)))
+    def _at_a_cap(self) -> bool:
+        """Whether the run has had what it may have; what is in flight may still end."""
+        if self.ending is None and self._caps.requests is not None and self.agenda:
+            spent = self._cost().requests + self._flights.promised()
+            # The first chunk goes in any case; the workers' own count is exact.
+            if spent and spent + _expected(self.agenda.peek()) > self._caps.requests:
+                if self._flights:
+                    return True
+                self.ending = self._caps.spent()
+        return self.ending is not None
 
-    def _requests(self) -> int:
-        return self.tally.requests + sum(flight.requests for flight in self._flights.values())
+    def _cost(self) -> Cost:
+        return self.tally.cost + self._flights.cost()
 
-    def _give(self, chunk: Chunk, pool: Pool) -> None:
+    def _elapsed_s(self) -> float:
+        return time.monotonic() - self._began_s
+
+    def _give(self, chunk: Chunk, *, alone: bool) -> None:
         self._number += 1
         endpoint = catalog.endpoint(chunk.series.endpoint)
         delayed = endpoint.kind is Kind.HISTORY and not self._crew.realtime
         not_after = self._clock() - RECENT if delayed else None
-        order = Order(self._course.run, self._number, chunk, not_after, adjusted=chunk.series.adjusted)
-        now_s = time.monotonic()
-        self._flights[self._number] = _Flight(order, now_s, now_s)
-        future = pool.submit(fetch_chunk, order)
-        self._numbers[future] = self._number
-        future.add_done_callback(self._crew.events.put)
+        canary = not self.agenda.has_answered(endpoint.name)
+        order = Order(self._course.run, self._number, chunk, not_after, chunk.series.adjusted, canary)
+        self._flights.give(order, _expected(chunk), alone=alone)
 
     def _wait(self) -> None:
         """Take what has come: at least one event, or none until the next tick is due."""
@@ -151,43 +142,42 @@ class Supervisor:
             pass
 
     def _heard(self, beat: Beat) -> None:
-        flight = self._flights.get(beat.number)
-        if flight is None or beat.run != self._course.run:
-            return
-        flight.heard_s = time.monotonic()
-        flight.pages, flight.requests, flight.limited = beat.pages, beat.requests, beat.limited
-        if beat.pages:
-            self._answered(flight.order.chunk.series)
+        chunk = self._flights.heard(beat, self._course.run)
+        if chunk and beat.cost.pages:
+            self._answered(chunk.series)
 
     def _answered(self, series: Series) -> None:
         self.agenda.answered(series)
         self._acks.answered.add(series)
 
     def _take(self, future: "Future[Result]") -> None:
-        order = self._flights.pop(self._numbers.pop(future)).order
+        order = self._flights.land(future)
         try:
             result = future.result()
         except WorkerLost as lost:
             if not self.agenda.strike(order.chunk):
                 reason = f"its worker died {STRIKES} times ({lost.message})"
-                self._acks.close(order, Result(Outcome.QUARANTINED, reason))
+                self._close(order, Result(Outcome.QUARANTINED, reason))
         except CancelledError:
             pass
         except (StagingestError, OSError):
             raise
         except Exception as error:  # noqa: BLE001 -- a bug in reading one chunk must not cost the others
             self.agenda.ended(order.chunk.series)
-            self._acks.close(order, Result(Outcome.FAILED, f"{type(error).__name__}: {error}"))
+            self._close(order, Result(Outcome.FAILED, f"{type(error).__name__}: {error}"))
         else:
             self._settle(order, result)
 
     def _settle(self, order: Order, result: Result) -> None:
         chunk = order.chunk
         self.tally.asked(result)
+        if result.stop == "enough":
+            self.ending = self._caps.spent()
+            return
         if result.stop:
             self.agenda.stop(chunk.series.endpoint, result.stop, result.reason)
             return
-        if result.pages:
+        if result.cost.pages:
             self._answered(chunk.series)
         if result.outcome is Outcome.DEFERRED:
             if self.agenda.defer(chunk):
@@ -195,15 +185,20 @@ class Supervisor:
             result = replace(result, outcome=Outcome.FAILED)
         if result.outcome is Outcome.REFUSED and not result.bad and self.agenda.doubt(chunk.series, result.reason):
             return
-        if result.outcome is Outcome.REFUSED and len(chunk.symbols) > 1:
+        if result.outcome is Outcome.SPLIT or (result.outcome is Outcome.REFUSED and len(chunk.symbols) > 1):
             self.agenda.ended(chunk.series)
             for child in reversed(self._acks.split(order, result)):
                 self.agenda.again(child)
             return
         self.agenda.ended(chunk.series)
-        self._acks.close(order, result)
+        self._close(order, result)
         if result.outcome is Outcome.FORBIDDEN:
             self.agenda.forbidden(chunk.series, result.reason)
+
+    def _close(self, order: Order, result: Result) -> None:
+        self._acks.close(order, result)
+        if self._caps.fail_fast and result.outcome not in GOOD:
+            self.ending = Ending("--fail-fast", _CODES.get(result.outcome, 1), at_once=True)
 
     def _tick(self) -> None:
         now_s = time.monotonic()
@@ -211,6 +206,9 @@ class Supervisor:
             self._flush()
         if now_s - self._ticked_s >= TICK_S:
             self._ticked_s = now_s
+            self._flights.sample(now_s, self._cost())
+            self.ending = self._caps.reached(self._elapsed_s()) or self.ending
+            self._say_what_is_waited_for()
             self._sample()
             self._tell()
 
@@ -222,21 +220,23 @@ class Supervisor:
         if moved:
             self._listener.say(f"Adjusted prices of {', '.join(moved)} have moved: fetching them whole again.")
 
+    def _say_what_is_waited_for(self) -> None:
+        waiting = self._flights.waiting
+        if waiting != self._waiting:
+            self._listener.say(_WAITING.get(waiting, "The provider answers again."))
+        self._waiting = waiting
+
     def _tell(self) -> None:
-        tally = self.tally
-        elapsed_s = time.monotonic() - self._began_s
+        tally, cost = self.tally, self._cost()
         progress = Progress(
             tally.planned, tally.done, tally.failed(), len(self._flights), tally.rows,
-            tally.pages + sum(flight.pages for flight in self._flights.values()), self._requests(),
-            tally.limited + sum(flight.limited for flight in self._flights.values()), elapsed_s,
+            cost.pages, cost.requests, cost.limited, self._elapsed_s(), self._waiting,
         )  # fmt: skip
         staging.publish(self._course.root, self._state(progress))
         self._listener.progress(progress)
 
     def _state(self, progress: Progress) -> dict[str, Any]:
         """What `status` shows of a living run."""
-        now_s = time.monotonic()
-        flights = sorted(self._flights.values(), key=lambda flight: flight.since_s)
         return {
             "run": self._course.run,
             "pid": os.getpid(),
@@ -248,18 +248,12 @@ class Supervisor:
             "requests": progress.requests,
             "limited": progress.limited,
             "elapsed_s": round(progress.elapsed_s, 1),
+            "waiting_for": progress.waiting,
             "stopped": {endpoint: reason for endpoint, (_, reason) in self.agenda.stopped.items()},
-            "in_flight": [
-                {
-                    "chunk": flight.order.chunk.id,
-                    "series": str(flight.order.chunk.series),
-                    "symbols": len(flight.order.chunk.symbols),
-                    "first_symbol": flight.order.chunk.symbols[0],
-                    "window": str(flight.order.chunk.window),
-                    "pages": flight.pages,
-                    "age_s": round(now_s - flight.since_s, 1),
-                    "silent_s": round(now_s - flight.heard_s, 1),
-                }
-                for flight in flights
-            ],
+            "in_flight": self._flights.state(),
         }
+
+
+def _expected(chunk: Chunk) -> int:
+    """Requests a chunk is expected to cost."""
+    return planning.estimate([chunk], catalog.endpoint(chunk.series.endpoint).cut(chunk.series)).requests

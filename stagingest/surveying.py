@@ -1,7 +1,7 @@
 """What a fetch would ask: the question put to catalog and manifest; writes nothing."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from stagingest import catalog, planning, settings
 from stagingest.loads import read_complaints
 from stagingest.manifest import Manifest
 from stagingest.model import Chunk, Job, Kind, Series, Window
-from stagingest.planning import Anchors, Estimate
+from stagingest.planning import Anchors, Estimate, Few
 from stagingest.tally import Failure
 
 
@@ -21,6 +21,7 @@ class Plan:
         chunks: new ones. resumed: open ones of earlier runs. stale: open ones that do not ask it any more.
         estimates: per budget. symbols: asked. covered: of those, with nothing left to ask.
         known: covered windows per series and symbol before the run. given_up: refused and quarantined before.
+        held_back: symbols that are due and left for another run, because this one asks a few.
     """
 
     jobs: tuple[Job, ...]
@@ -32,6 +33,7 @@ class Plan:
     covered: int
     known: Mapping[Series, Mapping[str, Sequence[Window]]] = field(default_factory=dict)
     given_up: tuple[Failure, ...] = ()
+    held_back: int = 0
 
     @property
     def all_chunks(self) -> tuple[Chunk, ...]:
@@ -54,6 +56,7 @@ def survey(
     jobs: Sequence[Job],
     manifest: Manifest | None,
     now: datetime,
+    few: Few = Few(),
     *,
     resume: bool = True,
     max_rps: float | None = None,
@@ -64,11 +67,20 @@ def survey(
         jobs: one per series.
         manifest: the staging root's record, None when there is none yet.
         now: decides what is final.
+        few: of how much is asked.
         resume: False ignores all coverage.
         max_rps: the rate the user declared, None for the provider's lowest plan.
     """
     complaints = frozenset(read_complaints(manifest.root)) if manifest else frozenset[int]()
-    found = [_due(job, manifest, now, complaints if resume else None, max_rps) for job in jobs]
+    counted = complaints if resume else None
+    found = [_due(job, manifest, now, counted, max_rps) for job in jobs]
+    held_back = 0
+    if few:
+        wanting = [symbol for due in found for chunk in (*due.live, *due.fresh) for symbol in chunk.symbols]
+        chosen = few.of(wanting)
+        held_back = len(set(wanting) - chosen)
+        jobs = [_only(job, chosen) for job in jobs]
+        found = [_due(job, manifest, now, counted, max_rps, chosen) for job in jobs]
     estimates: dict[str, Estimate] = {}
     for job, due in zip(jobs, found, strict=True):
         budget = catalog.endpoint(job.series.endpoint).budget
@@ -85,7 +97,14 @@ def survey(
         len(asked - left),
         {job.series: due.known for job, due in zip(jobs, found, strict=True)},
         tuple(failure for job in jobs for failure in _given_up(job, manifest)) if resume else (),
+        held_back,
     )
+
+
+def _only(job: Job, symbols: frozenset[str]) -> Job:
+    """The job without other symbols."""
+    asked = (replace(each, symbols=tuple(s for s in each.symbols if s in symbols)) for each in job.asked)
+    return Job(job.series, tuple(each for each in asked if each.symbols))
 
 
 def _given_up(job: Job, manifest: Manifest | None) -> list[Failure]:
@@ -99,14 +118,24 @@ def _given_up(job: Job, manifest: Manifest | None) -> list[Failure]:
 
 
 def _due(
-    job: Job, manifest: Manifest | None, now: datetime, complaints: frozenset[int] | None, max_rps: float | None
+    job: Job,
+    manifest: Manifest | None,
+    now: datetime,
+    complaints: frozenset[int] | None,
+    max_rps: float | None,
+    chosen: frozenset[str] | None = None,
 ) -> _Due:
-    """One job's answer; without `complaints` (entries that do not count) nothing is covered."""
+    """One job's answer; without `complaints` (entries that do not count) nothing is covered.
+
+    Open chunks with symbols that are not `chosen` stay open and are not asked in this run.
+    """
     endpoint = catalog.endpoint(job.series.endpoint)
     cut = endpoint.cut(job.series)
     live: list[Chunk] = []
     stale: list[Chunk] = []
     for chunk in manifest.open_chunks(job.series) if manifest else ():
+        if chosen is not None and not chosen.issuperset(chunk.symbols):
+            continue
         (live if _may_wait(chunk, endpoint.kind, job) else stale).append(chunk)
     known = manifest.coverage(job.series, complaints) if manifest and complaints is not None else {}
     anchors = None
@@ -129,9 +158,17 @@ def _may_wait(chunk: Chunk, kind: Kind, job: Job) -> bool:
     return any(asked.window == chunk.window for asked in job.asked)
 
 
-def look(jobs: Sequence[Job], root: Path, now: datetime, *, resume: bool = True, max_rps: float | None = None) -> Plan:
+def look(
+    jobs: Sequence[Job],
+    root: Path,
+    now: datetime,
+    few: Few = Few(),
+    *,
+    resume: bool = True,
+    max_rps: float | None = None,
+) -> Plan:
     """`survey` for `plan` and `--dry-run`: reads the manifest if there is one; no lock, no file, no request."""
     if not (root / Manifest.file).exists():
-        return survey(jobs, None, now, resume=resume, max_rps=max_rps)
+        return survey(jobs, None, now, few, resume=resume, max_rps=max_rps)
     with Manifest.read(root) as manifest:
-        return survey(jobs, manifest, now, resume=resume, max_rps=max_rps)
+        return survey(jobs, manifest, now, few, resume=resume, max_rps=max_rps)

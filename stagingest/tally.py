@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from stagingest.model import Chunk, Outcome
-from stagingest.orders import Result
+from stagingest.orders import Cost, Result
 
 _DUE_AGAIN = (Outcome.FORBIDDEN, Outcome.FAILED, Outcome.LOST, Outcome.CAPPED, Outcome.CONFLICT)
 GOOD = frozenset({Outcome.STAGED, Outcome.EMPTY})
@@ -16,7 +16,8 @@ class Progress:
     """A run as it stands, for listeners.
 
     `done` of `planned` chunks are closed, `failed` of those neither staged nor empty; `rows_per_s` is the
-    mean over the run; `eta_s` is None while nothing is done.
+    mean over the run; `eta_s` is None while nothing is done; `waiting` is `network` or `provider` while that does
+    not answer, else ''.
     """
 
     planned: int
@@ -28,6 +29,7 @@ class Progress:
     requests: int
     limited: int
     elapsed_s: float
+    waiting: str = ""
 
     @property
     def remaining(self) -> int:
@@ -77,6 +79,7 @@ class FetchSummary:
     """What a fetch did.
 
     `planned` = the sum of `outcomes` + `left`, counted in chunks (a split chunk counts as its children).
+    `stopped` says why an endpoint was given up, `ended_by` names the option that ended the run.
     `cpu_s` is of the whole process tree; `peak_memory_bytes` is summed over it (PSS).
     """
 
@@ -100,6 +103,7 @@ class FetchSummary:
     cpu_s: float
     peak_memory_bytes: int
     stopped: str = ""
+    ended_by: str = ""
     exit_code: int = 0
 
     @property
@@ -132,9 +136,7 @@ class Tally:
     provisional: int = 0
     rows: int = 0
     bytes: int = 0
-    pages: int = 0
-    requests: int = 0
-    limited: int = 0
+    cost: Cost = Cost()
     failures: dict[str, Failure] = field(default_factory=dict)
     refetched: set[str] = field(default_factory=set)
     waiting: Counter[str] = field(default_factory=Counter)
@@ -146,9 +148,7 @@ class Tally:
 
     def asked(self, result: Result) -> None:
         """Count what an order cost, whatever becomes of it."""
-        self.pages += result.pages
-        self.requests += result.requests
-        self.limited += result.limited
+        self.cost += result.cost
 
     def close(self, chunk: Chunk, result: Result, *, covers: bool) -> None:
         """A chunk is closed."""

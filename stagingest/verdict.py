@@ -1,19 +1,19 @@
 """What an exchange with a provider means: one pure place decides (RELIABILITY section 4)."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from enum import StrEnum
-from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final
 
 import orjson
 
+from stagingest.circuit import Sign
+from stagingest.waits import LONGEST_WAIT_S, rate_headers, retry_after_s
+
 TEXT_CAP = 200
 MESSAGE_CAP = 4096
-LONGEST_WAIT_S = 900.0
 NO_END: Final = 2**31
 
 
@@ -76,7 +76,7 @@ class Decision:
         bad: symbols the message names as bad.
         recent: the refusal is about recent data only.
         tries: how often the request may be asked, first time included.
-        base_s, cap_s: arguments for `backoff_s`.
+        base_s, cap_s: arguments for `waits.backoff_s`.
         unreachable: the host could not be reached at all.
     """
 
@@ -143,6 +143,13 @@ def classify(exchange: Reply | Fault, *, attempt: int, symbols: int) -> Decision
     return replace(_UNREADABLE, reason=reason) if status < 300 else Decision(Kind.RETRY, reason)
 
 
+def sign(exchange: Reply | Fault) -> Sign:
+    """What an exchange says about whether the provider can be asked at all."""
+    if isinstance(exchange, Fault):
+        return Sign.UNREACHED if exchange.kind in ("dns", "connect") else Sign.TROUBLED
+    return Sign.TROUBLED if exchange.status >= 500 or exchange.status in (408, 425) else Sign.ANSWERED
+
+
 def malformed(text: str, attempt: int, symbols: int) -> Decision:
     """What a 200 means whose body was no page, for the reason `text`: once more, then ask for less."""
     if attempt >= 2 and symbols > 1:
@@ -207,76 +214,6 @@ def plain(text: str, cap: int = TEXT_CAP) -> str:
     """`text` fit for a terminal and a log: control characters escaped, at most `cap` characters."""
     escaped = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text[:cap])
     return escaped if len(escaped) <= cap and len(text) <= cap else escaped[: cap - 1] + "…"
-
-
-# -- waiting -------------------------------------------------------------------------------------------------
-
-_NUMBER = re.compile(r"[0-9]{1,20}(?:\.[0-9]{1,20})?")
-_DURATION = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{1,9})?(?:h|ms|m|s))+")
-_DURATION_PART = re.compile(r"([0-9.]+)(h|ms|m|s)")
-_UNIT_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-_EPOCH_S = 1e9
-_EPOCH_MS = 1e11
-
-
-def retry_after_s(text: str, date: datetime | None) -> float | None:
-    """The seconds a `Retry-After` asks for, 0 to 900; None when it says nothing usable.
-
-    Understands seconds, decimals, HTTP dates, durations (`1m0s`) and epoch seconds or milliseconds. Points in
-    time are measured from `date`, the server's own clock, and say nothing without it. Never raises.
-    """
-    text = text.strip()
-    if _NUMBER.fullmatch(text):
-        value = float(text)
-        wait_s = value if value <= _EPOCH_S else _until_s(value / 1000 if value > _EPOCH_MS else value, date)
-    elif _DURATION.fullmatch(text):
-        wait_s = sum(float(number) * _UNIT_S[unit] for number, unit in _DURATION_PART.findall(text))
-    else:
-        moment = http_date(text)
-        wait_s = _until_s(moment.timestamp(), date) if moment else None
-    return None if wait_s is None else min(max(wait_s, 0.0), LONGEST_WAIT_S)
-
-
-def _until_s(epoch_s: float, date: datetime | None) -> float | None:
-    return epoch_s - date.timestamp() if date else None
-
-
-@lru_cache(maxsize=32)
-def http_date(text: str) -> datetime | None:
-    """The instant (UTC, aware) an HTTP date names, or None."""
-    try:
-        moment = parsedate_to_datetime(text)
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except (TypeError, ValueError, IndexError, OverflowError):
-        return None
-
-
-class RateHeaders(NamedTuple):
-    """What `X-RateLimit-*` say: requests a minute, requests left, seconds until the quota changes."""
-
-    limit: int | None
-    remaining: int | None
-    reset_in_s: float | None
-
-
-def rate_headers(headers: Mapping[str, str], date: datetime | None) -> RateHeaders:
-    """The rate headers of an answer; garbage is None. The reset is measured from `date`, the server's clock."""
-    limit, remaining, reset = (_whole(headers.get(f"x-ratelimit-{name}")) for name in ("limit", "remaining", "reset"))
-    if reset is None or date is None or not _EPOCH_S < reset < _EPOCH_MS:
-        return RateHeaders(limit, remaining, None)
-    return RateHeaders(limit, remaining, max(reset - date.timestamp(), 0.0))
-
-
-def _whole(text: str | None) -> int | None:
-    return int(text) if text and len(text) <= 18 and text.isascii() and text.isdigit() else None
-
-
-def backoff_s(attempt: int, base: float, cap: float, uniform: Callable[[], float]) -> float:
-    """Full jitter: a random wait of at most `base`, then twice, four times that, never above `cap` seconds.
-
-    `attempt` counts from 1; `uniform` draws from [0, 1).
-    """
-    return uniform() * min(cap, base * 2.0 ** min(attempt - 1, 60))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from urllib.parse import quote, urlsplit
 
-from stagingest.verdict import Fault, Reply, http_date, plain
+from stagingest.verdict import Fault, Reply, plain
+from stagingest.waits import http_date
 
 BODY_CAP = 256 << 20
 ERROR_BODY_CAP = 4096

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from stagingest.limiter import GateSpec
 from stagingest.model import Secret
-from stagingest.orders import Order, Result
+from stagingest.orders import Cost, Order, Result
 
 if TYPE_CHECKING:
     from stagingest.lanes import Lanes
@@ -36,6 +36,7 @@ class Setup:
         cooks: threads that parse and write for the lanes.
         routes: budget -> Route.
         gzip: whether bodies are asked compressed.
+        allowance: the file that counts down the requests of a run which may only make so many.
     """
 
     root: Path
@@ -44,17 +45,17 @@ class Setup:
     cooks: int
     routes: Mapping[str, Route]
     gzip: bool = True
+    allowance: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """A sign of life of an order: pages answered, requests sent, requests refused with 429 so far."""
+    """A sign of life of an order: its cost so far, and what it waits for when nothing can be asked now."""
 
-    run: str
-    number: int
-    pages: int
-    requests: int
-    limited: int
+    run: str = ""
+    number: int = 0
+    cost: Cost = Cost()
+    waiting: str = ""
 
 
 _lanes: "Lanes | None" = None

@@ -20,7 +20,7 @@ PACKAGE = Path(stagingest.__file__).parent
 GROUPS = [
     "errors",
     "model",
-    "datasets sessions",
+    "circuit datasets sessions waits",
     "planning pace sql verdict shaping tally agenda",
     "providers",
     "catalog",
@@ -35,9 +35,9 @@ GROUPS = [
 ]
 RANK = {name: rank for rank, group in enumerate(GROUPS) for name in group.split()}
 # What a module was divided into shares its place and knows it as the modules of a folder know each other.
-PARTS = {"model": "orders", "api": "asking", "cli": "__main__", "loading": "batching", "worker": "lanes"}
-PARTS |= {"fetching": "supervising acknowledging surveying", "manifest": "store loads"}
-PARTS |= {"pool": "desk inprocess slots", "transport": "deadline wire"}
+PARTS = {"model": "orders", "api": "asking", "cli": "__main__", "loading": "batching", "worker": "lanes cooking"}
+PARTS |= {"fetching": "supervising acknowledging surveying flights advice", "manifest": "store loads"}
+PARTS |= {"pool": "desk inprocess slots", "transport": "deadline wire", "limiter": "allowance"}
 PART_OF = {part: whole for whole, parts in PARTS.items() for part in parts.split()}
 STRANGERS = [("worker", "manifest"), ("worker", "targets"), ("fetching", "targets"), ("providers", "sim")]
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stagingest import verdict
+from stagingest import verdict, waits
 from stagingest.verdict import Decision, Fault, Kind, Reply, RetryBudget
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -229,17 +229,17 @@ def test_long_text_is_cut_where_it_shows() -> None:
     ],
 )
 def test_every_spelling_of_retry_after_is_understood(text: str, wait_s: float | None) -> None:
-    assert verdict.retry_after_s(text, NOON) == wait_s
+    assert waits.retry_after_s(text, NOON) == wait_s
 
 
 @pytest.mark.parametrize("text", ["Mon, 23 Nov 2026 12:00:10 GMT", "1795435233"])
 def test_a_point_in_time_says_nothing_without_the_servers_clock(text: str) -> None:
-    assert verdict.retry_after_s(text, None) is None
+    assert waits.retry_after_s(text, None) is None
 
 
 @given(st.text() | st.from_regex(r"[0-9hms.: GMT,-]{0,40}"), st.none() | st.datetimes(timezones=st.just(UTC)))
 def test_no_retry_after_raises_or_asks_for_more_than_15_minutes(text: str, date: datetime | None) -> None:
-    wait_s = verdict.retry_after_s(text, date)
+    wait_s = waits.retry_after_s(text, date)
 
     assert wait_s is None or 0 <= wait_s <= 900
 
@@ -248,39 +248,39 @@ def test_no_retry_after_raises_or_asks_for_more_than_15_minutes(text: str, date:
 def test_an_http_date_is_measured_from_the_servers_clock(ahead_s: int) -> None:
     text = format_datetime(NOON + timedelta(seconds=ahead_s), usegmt=True)
 
-    assert verdict.retry_after_s(text, NOON) == min(ahead_s, 900)
+    assert waits.retry_after_s(text, NOON) == min(ahead_s, 900)
 
 
 def test_rate_headers_are_read_by_the_servers_clock() -> None:
     seconds = int(NOON.timestamp())
     headers = {"x-ratelimit-limit": "200", "x-ratelimit-remaining": "0", "x-ratelimit-reset": str(seconds + 12)}
 
-    assert verdict.rate_headers(headers, NOON) == (200, 0, 12.0)
-    assert verdict.rate_headers(headers, None) == (200, 0, None)
-    assert verdict.rate_headers(headers, NOON + timedelta(hours=1)).reset_in_s == 0.0
+    assert waits.rate_headers(headers, NOON) == (200, 0, 12.0)
+    assert waits.rate_headers(headers, None) == (200, 0, None)
+    assert waits.rate_headers(headers, NOON + timedelta(hours=1)).reset_in_s == 0.0
 
 
 @pytest.mark.parametrize("text", ["\u00b2", "\u0663", "9" * 5000, "-1", "1.5", ""])
 def test_a_rate_header_that_is_no_number_is_nothing(text: str) -> None:
-    assert verdict.rate_headers({"x-ratelimit-limit": text}, NOON) == (None, None, None)
+    assert waits.rate_headers({"x-ratelimit-limit": text}, NOON) == (None, None, None)
 
 
 @given(st.dictionaries(st.sampled_from(["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"]), st.text()))
 def test_garbage_in_rate_headers_is_nothing(headers: dict[str, str]) -> None:
-    for name, value in zip(("limit", "remaining", "reset"), verdict.rate_headers(headers, NOON), strict=True):
+    for name, value in zip(("limit", "remaining", "reset"), waits.rate_headers(headers, NOON), strict=True):
         text = headers.get(f"x-ratelimit-{name}", "")
         assert value is None or (text.isascii() and text.isdigit())
 
 
 def test_backoff_doubles_up_to_its_cap_and_is_drawn_at_random() -> None:
-    assert [verdict.backoff_s(attempt, 0.5, 30.0, lambda: 1.0) for attempt in (1, 2, 3, 7, 5000)] == [
+    assert [waits.backoff_s(attempt, 0.5, 30.0, lambda: 1.0) for attempt in (1, 2, 3, 7, 5000)] == [
         0.5,
         1.0,
         2.0,
         30.0,
         30.0,
     ]
-    assert verdict.backoff_s(3, 0.5, 30.0, lambda: 0.25) == 0.5
+    assert waits.backoff_s(3, 0.5, 30.0, lambda: 0.25) == 0.5
 
 
 def test_a_timeout_backs_off_twice_as_long_as_a_reset() -> None:

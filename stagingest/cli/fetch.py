@@ -22,10 +22,18 @@ if TYPE_CHECKING:
 @click.option(
     "--processes", type=click.IntRange(0, 64), help="Worker processes; 0 is in this process.  [default: cores]"
 )
-@click.option("--lanes", type=click.IntRange(1, 64), help="Requests in flight per process.  [default: 24 in all]")
+@click.option(
+    "--lanes", type=click.IntRange(1, 64), help="Requests in flight per process.  [default: as rate and latency need]"
+)
 @click.option("--realtime", is_flag=True, help="Ask up to now; needs a plan with recent data.")
 @click.option("--env-file", type=click.Path(path_type=Path, dir_okay=False), help="File of NAME=value lines with keys.")
 @click.option("--gzip/--no-gzip", default=True, help="Ask compressed bodies.  [default: gzip]")
+@click.option("--max-requests", type=click.IntRange(1), help="End the run after so many requests, retries included.")
+@click.option("--max-chunks", type=click.IntRange(1), help="End the run after so many chunks.")
+@click.option("--max-minutes", type=float, callback=o.positive, help="End the run after so many minutes.")
+@click.option(
+    "--fail-fast/--best-effort", default=False, help="End at the first failed chunk, or go on.  [default: go on]"
+)
 @click.option("--dry-run", is_flag=True, help="Show the plan; ask nothing, make no file.")
 def fetch(as_json: bool, dry_run: bool, env_file: Path | None, **options: Any) -> None:
     """Fetch what is missing of DATASET into the staging directory.
@@ -63,7 +71,7 @@ def _listener(*, as_json: bool) -> "Bar | Lines | Silent":
     return listener(sys.stderr)
 
 
-_HOW = ("max_rps", "processes", "lanes", "realtime", "gzip")
+_HOW = ("max_rps", "processes", "lanes", "realtime", "gzip", "max_requests", "max_chunks", "max_minutes", "fail_fast")
 
 
 def _document(fetched: "Fetched") -> dict[str, Any]:
@@ -77,7 +85,7 @@ def _document(fetched: "Fetched") -> dict[str, Any]:
         "changed": fetched.question.names.changed,
         "rejected": fetched.question.names.rejected,
         "notes": fetched.question.notes,
-        "continue": o.same_command() if summary.to_do else None,
+        "continue": o.same_command() if summary.to_do or summary.ended_by else None,
     }
 
 
@@ -99,8 +107,11 @@ def _words(fetched: "Fetched", staging: Path) -> None:
         o.say(f"  and {len(summary.failures) - 20} more; see `stagingest status --staging {staging}`")
     if summary.stopped:
         o.say(f"Stopped: {summary.stopped}")
-    if summary.to_do:
-        o.say(f"{summary.to_do} chunks are left. Continue with:\n  {o.same_command()}")
+    if summary.ended_by:
+        o.say(f"Ended by {summary.ended_by}.")
+    if summary.to_do or summary.ended_by:
+        left = f"{summary.to_do} chunks are left. " if summary.to_do else ""
+        o.say(f"{left}Continue with:\n  {o.same_command()}")
     elif summary.rows:
         o.say(f"Next: stagingest load --staging {shlex.quote(str(staging))}")
 

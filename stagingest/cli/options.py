@@ -60,6 +60,10 @@ _QUESTION = (
     click.option("--asof", default="", help="Day whose symbol names are meant, YYYY-MM-DD; - for no mapping."),
     click.option("--expiry-gte", default="", help="Earliest expiry of contracts; listed by whole years."),
     click.option("--expiry-lte", default="", help="Latest expiry of contracts; listed by whole years."),
+    *(
+        click.option(f"--max-{name}", type=click.IntRange(1), help=f"Ask about so many {name}{more} at most.")
+        for name, more in (("underlyings", ""), ("expiries", " of each underlying, the next ones,"), ("contracts", ""))
+    ),
     staging,
     db,
     click.option("--resume/--no-resume", default=True, help="Ask what is missing, or everything anew."),

@@ -1,0 +1,84 @@
+"""When a provider that does not answer is left alone, and when it is asked again: pure arithmetic over one value."""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+UNREACHED_IN_A_ROW = 3
+TROUBLES_LOOKED_AT = 50
+FEWEST_LOOKED_AT = 20
+FIRST_PROBE_S, LAST_PROBE_S = 5.0, 60.0
+_MASK = (1 << TROUBLES_LOOKED_AT) - 1
+
+
+class Sign(StrEnum):
+    """What an exchange says about whether the provider can be asked."""
+
+    ANSWERED = "answered"
+    UNREACHED = "unreached"  # no connection: it is the network
+    TROUBLED = "troubled"  # connected, and no usable answer: 5xx, silence, an answer that broke off
+
+
+@dataclass(frozen=True, slots=True)
+class Circuit:
+    """Whether requests flow (closed) or one probe at a time asks if they may again (open).
+
+    It opens after three failures to connect in a row, or when more than half of the last fifty exchanges (twenty at
+    least) were in trouble; a probe is due 5 s later, then 10, 20, 40 and every 60 s; the first answer closes it.
+    Times are seconds of one monotonic clock.
+
+    Args:
+        why: the sign it opened on, None while closed.
+        since_s: when it opened.
+        probe_s: when the next probe is due.
+        pause_s: between this probe and the next.
+        probing: whether a probe is under way.
+        unreached: failures to connect since anything was heard.
+        troubles: the last exchanges as bits, newest lowest, 1 for trouble.
+        seen: how many of those there are.
+    """
+
+    why: Sign | None = None
+    since_s: float = 0.0
+    probe_s: float = 0.0
+    pause_s: float = 0.0
+    probing: bool = False
+    unreached: int = 0
+    troubles: int = 0
+    seen: int = 0
+
+    @property
+    def open(self) -> bool:
+        """Whether requests have to wait."""
+        return self.why is not None
+
+    def may_probe(self, now_s: float) -> bool:
+        """Whether the next probe is due."""
+        return self.open and not self.probing and now_s >= self.probe_s
+
+    def probed(self, now_s: float) -> "Circuit":
+        """A probe is sent."""
+        pause_s = min(2 * self.pause_s, LAST_PROBE_S)
+        return replace(self, probing=True, probe_s=now_s + pause_s, pause_s=pause_s)
+
+    def after(self, sign: Sign, now_s: float) -> "Circuit":
+        """The circuit once an exchange has ended with `sign`."""
+        if sign is Sign.ANSWERED:
+            if self.open:
+                return Circuit()
+            return replace(self, unreached=0, troubles=self.troubles << 1 & _MASK, seen=self._more())
+        troubles = (self.troubles << 1 | 1) & _MASK
+        unreached = self.unreached + 1 if sign is Sign.UNREACHED else 0
+        fresh = replace(self, unreached=unreached, troubles=troubles, seen=self._more(), probing=False)
+        return fresh if self.open else fresh._opened(now_s)
+
+    def _more(self) -> int:
+        return min(self.seen + 1, TROUBLES_LOOKED_AT)
+
+    def _opened(self, now_s: float) -> "Circuit":
+        if self.unreached >= UNREACHED_IN_A_ROW:
+            why = Sign.UNREACHED
+        elif self.seen >= FEWEST_LOOKED_AT and 2 * self.troubles.bit_count() > self.seen:
+            why = Sign.TROUBLED
+        else:
+            return self
+        return replace(self, why=why, since_s=now_s, probe_s=now_s + FIRST_PROBE_S, pause_s=FIRST_PROBE_S)
