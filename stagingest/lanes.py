@@ -184,15 +184,15 @@ class Lanes:
                     raise _OutcomeError(Outcome.FAILED, decision.reason, stop="limited")
                 self._beat(course)
                 continue
-            if self._waits(course, request.budget, decision):
+            if decision.kind is verdict.Kind.RETRY and self._waits(course, request.budget):
                 failures = 0
                 continue
             failures += 1
             self._retry_or_end(course, decision, failures)
 
-    def _waits(self, course: _Progress, budget: str, decision: Decision) -> bool:
-        """Whether this failure is the network's: it is waited for, and costs the request none of its tries."""
-        return self._circuits[budget].why is Sign.UNREACHED and decision.unreachable and not course.order.canary
+    def _waits(self, course: _Progress, budget: str) -> bool:
+        """Whether this failure is everybody's: it is waited for, and costs the request none of its tries."""
+        return self._circuits[budget].open and not course.order.canary
 
     def _await(self, course: _Progress, budget: str) -> None:
         """Return when the circuit is closed, or when this lane is the one to probe."""

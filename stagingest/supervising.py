@@ -102,6 +102,7 @@ class Supervisor:
 
     def _at_a_cap(self) -> bool:
         """Whether the run has had what it may have; what is in flight may still end."""
+        self.ending = self._caps.reached(self._elapsed_s()) or self.ending
         if self.ending is None and self._caps.requests is not None and self.agenda:
             spent = self._cost().requests + self._flights.promised()
             # The first chunk goes in any case; the workers' own count is exact.

@@ -125,6 +125,10 @@ def _repeated_token(body: bytes, token: str, first: Callable[[], bytes]) -> byte
     return orjson.dumps(page | {"next_page_token": token or page.get("next_page_token")})
 
 
+def _cut_short(body: bytes, token: str, first: Callable[[], bytes]) -> bytes:
+    return orjson.dumps(orjson.loads(body) | {"next_page_token": None})
+
+
 def _duplicate_page(body: bytes, token: str, first: Callable[[], bytes]) -> bytes:
     following = orjson.loads(body).get("next_page_token")
     return orjson.dumps(orjson.loads(first()) | {"next_page_token": following})
@@ -140,6 +144,7 @@ def _duplicate_rows(body: bytes, token: str, first: Callable[[], bytes]) -> byte
 PAGES: dict[str, Callable[[bytes, str, Callable[[], bytes]], bytes]] = {
     "wrong-json": _wrong_json,
     "repeated-token": _repeated_token,
+    "cut-short": _cut_short,
     "duplicate-page": _duplicate_page,
     "duplicate-rows": _duplicate_rows,
 }

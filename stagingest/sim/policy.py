@@ -19,6 +19,7 @@ FAULT_KINDS = (
     "drip",  # the answer in small pieces
     "wrong-json",  # half the body with a fitting Content-Length
     "repeated-token",  # the page names itself as the next one
+    "cut-short",  # a page with more behind it says it is the last
     "duplicate-page",  # the first page's rows again, under the next token
     "duplicate-rows",  # the first row of each symbol twice
 )
