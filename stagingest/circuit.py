@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 UNREACHED_IN_A_ROW = 3
+TROUBLED_IN_A_ROW = 8
 TROUBLES_LOOKED_AT = 50
 FEWEST_LOOKED_AT = 20
 FIRST_PROBE_S, LAST_PROBE_S = 5.0, 60.0
@@ -22,8 +23,9 @@ class Sign(StrEnum):
 class Circuit:
     """Whether requests flow (closed) or one probe at a time asks if they may again (open).
 
-    It opens after three failures to connect in a row, or when more than half of the last fifty exchanges (twenty at
-    least) were in trouble; a probe is due 5 s later, then 10, 20, 40 and every 60 s; the first answer closes it.
+    It opens after three failures to connect in a row, after eight exchanges in trouble in a row, or when more than
+    half of the last fifty (twenty at least) were in trouble. A probe is due 5 s later, then after 10, 20, 40 and every
+    60 s; the first answer closes it.
     Times are seconds of one monotonic clock.
 
     Args:
@@ -69,7 +71,9 @@ class Circuit:
         troubles = (self.troubles << 1 | 1) & _MASK
         unreached = self.unreached + 1 if sign is Sign.UNREACHED else 0
         fresh = replace(self, unreached=unreached, troubles=troubles, seen=self._more(), probing=False)
-        return fresh if self.open else fresh._opened(now_s)
+        if self.open:
+            return replace(fresh, why=Sign.UNREACHED if unreached else self.why)
+        return fresh._opened(now_s)
 
     def _more(self) -> int:
         return min(self.seen + 1, TROUBLES_LOOKED_AT)
@@ -77,8 +81,13 @@ class Circuit:
     def _opened(self, now_s: float) -> "Circuit":
         if self.unreached >= UNREACHED_IN_A_ROW:
             why = Sign.UNREACHED
-        elif self.seen >= FEWEST_LOOKED_AT and 2 * self.troubles.bit_count() > self.seen:
+        elif self._in_trouble():
             why = Sign.TROUBLED
         else:
             return self
         return replace(self, why=why, since_s=now_s, probe_s=now_s + FIRST_PROBE_S, pause_s=FIRST_PROBE_S)
+
+    def _in_trouble(self) -> bool:
+        row = (1 << TROUBLED_IN_A_ROW) - 1
+        most = self.seen >= FEWEST_LOOKED_AT and 2 * self.troubles.bit_count() > self.seen
+        return most or self.troubles & row == row

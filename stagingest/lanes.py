@@ -28,6 +28,8 @@ EMPTY_PAGES_CAP = 20
 SIGN_S = 10.0
 # A provider that refuses everything, or is in trouble, for so long wants us to come back another time.
 LIMITED_S = 900.0
+# A request that fails so often while the provider is in trouble may be the trouble: another one asks.
+MOST_PROBES = 12
 # A network may be gone for a night; somebody should look after that.
 OUTAGE_S = 12 * 3600.0
 
@@ -43,6 +45,11 @@ class _Progress:
     cost: Cost = Cost()
     asked_at: datetime | None = None
     not_after: datetime | None = None
+
+    @property
+    def canary(self) -> bool:
+        """Whether nobody has heard of the provider in this run yet."""
+        return self.order.canary and not self.page_count
 
     def result(self, outcome: Outcome, reason: str = "") -> Result:
         """The answer to the order, with its counts."""
@@ -162,7 +169,7 @@ class Lanes:
 
     def _page(self, course: _Progress, request: Request) -> Page:
         """Ask until there is a page, or until the verdict is an outcome."""
-        failures = 0
+        failures = probes = 0
         while True:
             self._await(course, request.budget)
             exchange = self._exchange(course, request)
@@ -184,19 +191,20 @@ class Lanes:
                     raise _OutcomeError(Outcome.FAILED, decision.reason, stop="limited")
                 self._beat(course)
                 continue
-            if decision.kind is verdict.Kind.RETRY and self._waits(course, request.budget):
-                failures = 0
+            if decision.kind is verdict.Kind.RETRY and self._waits(course, request.budget, probes):
+                failures, probes = 0, probes + 1
                 continue
             failures += 1
             self._retry_or_end(course, decision, failures)
 
-    def _waits(self, course: _Progress, budget: str) -> bool:
+    def _waits(self, course: _Progress, budget: str, probes: int) -> bool:
         """Whether this failure is everybody's: it is waited for, and costs the request none of its tries."""
-        return self._circuits[budget].open and not course.order.canary
+        circuit = self._circuits[budget]
+        return circuit.open and not course.canary and (circuit.why is Sign.UNREACHED or probes < MOST_PROBES)
 
     def _await(self, course: _Progress, budget: str) -> None:
         """Return when the circuit is closed, or when this lane is the one to probe."""
-        while not course.order.canary:
+        while not course.canary:
             now_s = time.monotonic()
             with self._lock:
                 circuit = self._circuits[budget]
@@ -216,7 +224,7 @@ class Lanes:
     def _retry_or_end(self, course: _Progress, decision: Decision, failures: int) -> None:
         if decision.kind is not verdict.Kind.RETRY:
             raise _OutcomeError(_OUTCOMES[decision.kind], decision.reason, decision)
-        if failures >= decision.tries and decision.unreachable and not course.order.canary:
+        if failures >= decision.tries and decision.unreachable and not course.canary:
             raise _OutcomeError(Outcome.DEFERRED, decision.reason)  # others were reached meanwhile
         if failures >= decision.tries:
             raise _OutcomeError(Outcome.FAILED, decision.reason, decision)

@@ -30,9 +30,15 @@ def test_one_request_that_always_fails_does_not_open_it() -> None:
 
 
 def test_more_than_half_of_the_last_fifty_in_trouble_open_it() -> None:
-    calm = after(Circuit(), *[Sign.ANSWERED] * 200)
-    assert not after(calm, *[Sign.TROUBLED] * 25).open
-    assert after(calm, *[Sign.TROUBLED] * 26).why is Sign.TROUBLED
+    mixed = [sign for _ in range(16) for sign in (Sign.TROUBLED, Sign.TROUBLED, Sign.ANSWERED)]
+    calm = after(Circuit(), *[Sign.ANSWERED] * 50)
+    assert not after(calm, *mixed[:37]).open
+    assert after(calm, *mixed[:38]).why is Sign.TROUBLED
+
+
+def test_eight_in_a_row_in_trouble_open_it() -> None:
+    assert not after(Circuit(), *[Sign.TROUBLED] * 7, Sign.ANSWERED, *[Sign.TROUBLED] * 7).open
+    assert after(Circuit(), *[Sign.TROUBLED] * 8).why is Sign.TROUBLED
 
 
 def test_it_is_probed_after_5_10_20_40_and_then_every_60_seconds() -> None:
@@ -50,3 +56,8 @@ def test_the_first_answer_closes_it_and_forgets_what_was() -> None:
     opened = after(Circuit(), *[Sign.TROUBLED] * 30)
     assert opened.open
     assert after(opened.probed(5), Sign.ANSWERED, now_s=6) == Circuit()
+
+
+def test_connections_that_break_and_then_cannot_be_made_are_the_network() -> None:
+    broken = after(Circuit(), *[Sign.TROUBLED] * 8)
+    assert after(broken.probed(5), Sign.UNREACHED).why is Sign.UNREACHED

@@ -8,12 +8,15 @@ import pytest
 from desk import Desk, desk
 
 from stagingest import circuit, lanes, sim
+from stagingest.providers import alpaca
 
 MINUTES: dict[str, Any] = {"timeframe": "1Min", "start": "2024-05-06", "end": "2024-05-24"}
 
 
 class Outage:
     """A listener that takes the server away after some pages and brings it back when the tool waits for it."""
+
+    cue = "waiting for the network, asking again"
 
     def __init__(self, place: Desk, *, back_with: sim.Policy) -> None:
         self.place, self.back_with = place, back_with
@@ -29,7 +32,7 @@ class Outage:
 
     def say(self, text: str) -> None:
         self.said.append(text)
-        if "asking again" in text:
+        if self.cue in text:
             self.come_back()
 
     def leave(self) -> None:
@@ -44,6 +47,8 @@ class Outage:
 
 class Trouble(Outage):
     """The server stays and answers 503 to everything meanwhile."""
+
+    cue = "waiting for it, asking again"
 
     def leave(self) -> None:
         self.place.server.behave(sim.Policy(faults=(sim.Fault("status", status=503),)))
@@ -106,15 +111,17 @@ def test_a_host_that_cannot_be_reached_at_the_start_ends_the_fetch(tmp_path: Pat
         assert "Check APCA_API_DATA_URL and the network" in fetched.summary.stopped
 
 
-@pytest.mark.parametrize("symbols", [8, 1])
-def test_a_full_page_that_says_it_is_the_last_is_asked_again_in_halves(tmp_path: Path, symbols: int) -> None:
-    cut = sim.Policy(faults=(sim.Fault("cut-short", contains="page_token", times=2),))
-    asked = MINUTES | {"start": "2024-03-01"}
+@pytest.mark.parametrize(("symbols", "page_rows"), [(8, 700), (1, 380)])
+def test_a_full_page_that_says_it_is_the_last_is_asked_again_in_halves(
+    tmp_path: Path, symbols: int, page_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alpaca, "PAGE_ROWS", page_rows)
+    cut = sim.Policy(faults=(sim.Fault("cut-short", times=3),))
     with desk(tmp_path / "calm", symbols=symbols) as calm:
-        calm.fetch(symbols=calm.market.symbols, **asked)
+        calm.fetch(symbols=calm.market.symbols, **MINUTES)
         truth = rows(calm)
     with desk(tmp_path, symbols=symbols, policy=cut) as place:
-        fetched = place.fetch(symbols=place.market.symbols, **asked)
+        fetched = place.fetch(symbols=place.market.symbols, max_rps=8 * symbols, **MINUTES)
         assert fetched.exit_code == 0
         assert "split" in {entry.outcome for entry in place.entries()}
         assert rows(place) == truth
