@@ -97,6 +97,7 @@ def stage(root: Path, rows: int, file_rows: int) -> int:
     acks = []
     for number, (symbols, table) in enumerate(_tables(rows, file_rows), 1):
         order = Order(RUN, number, Chunk(series, symbols, WINDOW))
+        staging.begin_part(root, order.part)
         part = staging.write_part(root, order.part, table, {})
         (path,) = staging.settle(root, "alpaca/stock-bars", [part])
         counts = tuple((symbol, len(SESSIONS)) for symbol in symbols)

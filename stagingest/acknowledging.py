@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
-from stagingest import catalog, planning, staging
+from stagingest import catalog, planning, staging, strikes
 from stagingest.datasets import dataset
 from stagingest.manifest import Ack, Manifest
 from stagingest.model import Asked, Chunk, Entry, Job, Outcome, Series, Window
@@ -102,6 +102,7 @@ class Acknowledger:
         due: list[Chunk] = []
         # One transaction: a kill in between would leave entries that claim a base which has moved.
         with self._manifest.transaction():
+            strikes.clear(self._manifest, [ack.order.chunk.id for ack in acks if ack.result.outcome in GOOD])
             for entry, ack in zip(self._manifest.record(acks), acks, strict=True):
                 if ack.order.adjusted:
                     due += self._compare(entry, ack)

@@ -1,11 +1,12 @@
 """Which chunk is asked next: canaries first, deferred ones last, suspects alone; no I/O."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from stagingest.model import Chunk, Series
 
 STRIKES = 3
+SUSPECT = 2
 FORBIDDEN_IN_A_ROW = 3
 REFUSED_UNANSWERED = 12
 
@@ -15,15 +16,18 @@ class Agenda:
 
     The smallest chunk of each series goes alone until it has answered one page: a wrong key or a missing entitlement
     costs one request, not twenty thousand (DESIGN section 3).
+
+    Args:
+        strikes: how often a process died with a chunk before this run, by chunk id.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, strikes: Mapping[str, int]) -> None:
         self.stopped: dict[str, tuple[str, str]] = {}
         self._queue: deque[Chunk] = deque()
         self._deferred: deque[Chunk] = deque()
         self._suspects: deque[Chunk] = deque()
         self._second_wind: set[str] = set()
-        self._strikes: dict[str, int] = {}
+        self._strikes = dict(strikes)
         self._open: set[Series] = set()
         self._probing: set[Series] = set()
         self._forbidden: dict[str, int] = {}
@@ -34,7 +38,10 @@ class Agenda:
         return bool(self._queue or self._deferred or self._suspects)
 
     def add(self, chunks: Sequence[Chunk]) -> None:
-        """More chunks to ask, the smallest of each series in front."""
+        """More chunks to ask, the smallest of each series in front, suspects last and alone."""
+        suspects = [chunk for chunk in chunks if self._strikes.get(chunk.id, 0) >= SUSPECT]
+        self._suspects.extend(suspects)
+        chunks = [chunk for chunk in chunks if self._strikes.get(chunk.id, 0) < SUSPECT]
         smallest: dict[Series, Chunk] = {}
         for chunk in chunks:
             best = smallest.get(chunk.series)
@@ -111,7 +118,7 @@ class Agenda:
         if strikes >= STRIKES:
             self.ended(chunk.series)
             return False
-        if strikes == 1:
+        if strikes < SUSPECT:
             self.again(chunk)
         else:
             self._suspects.append(chunk)

@@ -18,10 +18,8 @@ from stagingest.advice import advice
 from stagingest.allowance import Allowance
 from stagingest.errors import StagingError
 from stagingest.flights import Caps, Crew, Ending
-from stagingest.loads import read_complaints
-from stagingest.manifest import Ack, Manifest
-from stagingest.model import Chunk, Job, Outcome
-from stagingest.orders import Order, Result
+from stagingest.manifest import Manifest
+from stagingest.model import Chunk, Job
 from stagingest.planning import Few
 from stagingest.pool import InProcess, Slots, warm
 from stagingest.supervising import Listener, Supervisor
@@ -88,28 +86,10 @@ def fetch(
     with ExitStack() as stack:
         stack.enter_context(staging.Lock.take(root / "run.lock", "fetching"))
         manifest = stack.enter_context(Manifest.write(root))
-        tidy(root, manifest)
+        opening.tidy(root, manifest)
         plan = survey(jobs, manifest, clock(), options.few, resume=options.resume, max_rps=options.max_rps)
         run = _Run(options, root, manifest, plan, accesses, listener, clock)
         return run.go()
-
-
-def tidy(root: Path, manifest: Manifest) -> None:
-    """Compare, never trust: sweep what a killed run left; entries whose file is gone or damaged are due again.
-
-    Raises HeldError while a worker of a killed run still lives.
-    """
-    with staging.Lock.take(root / "workers.lock", "writing parts"):
-        files = list(manifest.files())
-        staging.sweep(root, (path for _, path, _ in files))
-    lost = staging.missing(root, files)
-    complaints = read_complaints(root)
-    paths = {seq: path for seq, path, _ in files}
-    for seq, reason in complaints.items():
-        if seq in paths and seq not in lost:
-            staging.set_aside(root, paths[seq])
-            lost[seq] = reason
-    manifest.lose(lost)
 
 
 class _Run:
@@ -138,11 +118,12 @@ class _Run:
         """Record the plan, run it, record how it ended."""
         started = self.clock()
         self.manifest.begin(self.id, [str(job.series) for job in self.plan.jobs], started)
-        self._close_stale(started)
+        opening.close_stale(self.manifest, self.plan.stale, self.id, started)
         self.manifest.plan(self.plan.chunks, self.id)
-        chunks = self.plan.all_chunks[: self.options.max_chunks]
+        every = opening.without_killers(self.manifest, self.plan.all_chunks, self.id, started)
+        chunks = every[: self.options.max_chunks]
         given_up = {failure.symbol: failure for failure in self.plan.given_up}
-        left = self.plan.all_chunks[len(chunks) :]
+        left = every[len(chunks) :]
         if not chunks:
             return self._end(Tally(failures=given_up), ("", ""), None, started)
         supervisor = self._supervisor(chunks)
@@ -150,7 +131,7 @@ class _Run:
         supervisor.tally.add(left)
         try:
             supervisor.run()
-            if supervisor.in_flight:
+            if supervisor.under_way:
                 self._drop()
         except BaseException as error:
             self._drop()
@@ -163,6 +144,8 @@ class _Run:
                 pool.shutdown()
                 self.cpu_s += pool.cpu_s()
             worker.close()
+            for order in supervisor.under_way:
+                staging.drop_part(self.root, order.part)
             for gate in self._gates:
                 gate.close()
             for path in (self._own_permit, self._allowance):
@@ -185,10 +168,6 @@ class _Run:
         summary = self._summary(tally, stopped, ending, started)
         self.manifest.end(self.id, asdict(summary), self.clock())
         return summary
-
-    def _close_stale(self, now: datetime) -> None:
-        result = Result(Outcome.LOST, "the run ended before it; it is planned anew")
-        self.manifest.record([Ack(Order(self.id, 0, chunk), result, False, now, 1) for chunk in self.plan.stale])
 
     def _supervisor(self, chunks: tuple[Chunk, ...]) -> Supervisor:
         processes, lanes = self._size(chunks)

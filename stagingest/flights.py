@@ -110,6 +110,10 @@ class Flights:
         self._numbers[future] = order.number
         future.add_done_callback(self._crew.events.put)
 
+    def orders(self) -> tuple[Order, ...]:
+        """What is not answered."""
+        return tuple(flight.order for flight in self._flights.values())
+
     def land(self, future: "Future[Result]") -> Order:
         """The order that has been answered."""
         return self._flights.pop(self._numbers.pop(future)).order

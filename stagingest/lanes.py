@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 
-from stagingest import catalog, cooking, limiter, shaping, verdict, waits
+from stagingest import catalog, cooking, limiter, shaping, staging, verdict, waits
 from stagingest.allowance import Allowance
 from stagingest.circuit import Circuit, Sign
 from stagingest.errors import PageError
@@ -96,6 +96,16 @@ class Lanes:
         """Carry out one order; every failure is an outcome."""
         endpoint = catalog.endpoint(order.chunk.series.endpoint)
         course = _Progress(order, endpoint, not_after=order.not_after)
+        staging.begin_part(self._setup.root, order.part)
+        result = None
+        try:
+            result = self._carried_out(course)
+            return result
+        finally:
+            if result is None or result.part is None:
+                staging.drop_part(self._setup.root, order.part)
+
+    def _carried_out(self, course: _Progress) -> Result:
         try:
             try:
                 self._pages(course)

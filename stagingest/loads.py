@@ -17,7 +17,7 @@ class Loads(Store):
     """What targets have taken (a cache of their ledgers) and complaints about files; written only by `load`."""
 
     file = LOADS
-    schema = _SCHEMA
+    versions = (_SCHEMA,)
 
     def complain(self, seq: int, path: str, reason: str) -> None:
         """Note that the file of an entry cannot be loaded; the next fetch settles it."""

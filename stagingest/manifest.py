@@ -28,6 +28,8 @@ CREATE TABLE entries (seq INTEGER PRIMARY KEY AUTOINCREMENT, chunk TEXT NOT NULL
 CREATE TABLE voids (series TEXT NOT NULL, symbol TEXT NOT NULL, seq INTEGER NOT NULL,
     PRIMARY KEY (series, symbol)) STRICT, WITHOUT ROWID;
 """
+# Deaths of processes; see `strikes`.
+_STRIKES = "CREATE TABLE strikes (chunk TEXT PRIMARY KEY, count INTEGER NOT NULL) STRICT, WITHOUT ROWID;\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class Manifest(Store):
     """Plan and entries of one staging root; written only by the holder of run.lock."""
 
     file = "manifest.sqlite"
-    schema = _SCHEMA
+    versions = (_SCHEMA, _STRIKES)
 
     @classmethod
     def read(cls, root: Path) -> Self:
@@ -137,7 +139,8 @@ class Manifest(Store):
             ack.asked_at, ack.path, row[8], row[9], row[10], ack.schema, result.symbol_rows,
         )  # fmt: skip
 
-    def _series(self) -> dict[str, Series]:
+    def known_series(self) -> dict[str, Series]:
+        """Every series of the plan by its id."""
         found = self.db.execute("SELECT id, endpoint, params FROM series").fetchall()
         return {text: Series(endpoint, tuple(map(tuple, json.loads(params)))) for text, endpoint, params in found}
 
@@ -147,12 +150,12 @@ class Manifest(Store):
         args: tuple[str, ...] = ()
         if series is not None:
             sql, args = sql + " AND series = ?", (series.id,)
-        known = self._series()
-        return [_chunk(row, known) for row in self.db.execute(sql, args)]
+        known = self.known_series()
+        return [chunk_of(row, known) for row in self.db.execute(sql, args)]
 
     def entries(self, after: int = 0) -> Iterator[Entry]:
         """Every entry with a greater `seq`, in order."""
-        known = self._series()
+        known = self.known_series()
         sql = (
             'SELECT c.id, c.series, c.symbols, c.start, c."end", e.seq, e.run, e.number, e.outcome, e.reason, '
             'e.covers, e.asked_at, e.path, e.bytes, e.sha256, e.rows, e."schema", e.symbol_rows '
@@ -161,7 +164,7 @@ class Manifest(Store):
         for row in self.db.execute(sql, (after,)):
             seq, run, number, outcome, reason, covers, asked_at, path, size, sha256, rows, schema, counts = row[5:]
             yield Entry(
-                seq, _chunk(row, known), run, number, Outcome(outcome), reason, bool(covers),
+                seq, chunk_of(row, known), run, number, Outcome(outcome), reason, bool(covers),
                 datetime.fromisoformat(asked_at), path, size, sha256, rows, schema,
                 tuple(json.loads(counts).items()),
             )  # fmt: skip
@@ -199,22 +202,6 @@ class Manifest(Store):
             for symbol, session, digest in json.loads(text):
                 if seq > voids.get(symbol, 0):
                     found.setdefault(symbol, {})[date.fromisoformat(session)] = digest
-        return found
-
-    def given_up(self, series: Series) -> dict[str, tuple[str, str]]:
-        """Symbols that no fetch asks again by itself: symbol -> (outcome, reason); what was had later is left out."""
-        sql = (
-            "SELECT c.symbols, e.outcome, e.reason FROM entries e JOIN chunks c ON c.id = e.chunk "
-            "WHERE e.covers = 1 AND c.series = ? AND e.seq >= (SELECT min(e.seq) FROM entries e JOIN chunks c "
-            "ON c.id = e.chunk WHERE c.series = ? AND e.outcome IN ('refused', 'quarantined')) ORDER BY e.seq"
-        )
-        found: dict[str, tuple[str, str]] = {}
-        for symbols, outcome, reason in self.db.execute(sql, (series.id, series.id)):
-            for symbol in symbols.split(","):
-                if outcome in (Outcome.REFUSED, Outcome.QUARANTINED):
-                    found[symbol] = (outcome, reason)
-                else:
-                    found.pop(symbol, None)
         return found
 
     def void(self, series: Series, symbols: Iterable[str], seq: int) -> None:
@@ -273,16 +260,6 @@ class Manifest(Store):
         self.db.execute("DETACH loads")
         return found
 
-    def problems(self, limit: int = 20) -> list[tuple[str, str, str, str]]:
-        """(endpoint, outcome, symbols, reason) of the newest closed chunks that are neither staged nor empty."""
-        sql = (
-            "SELECT s.endpoint, e.outcome, c.symbols, e.reason FROM entries e JOIN chunks c ON c.id = e.chunk "
-            "JOIN series s ON s.id = c.series "
-            "JOIN (SELECT max(seq) AS seq FROM entries GROUP BY chunk) last ON last.seq = e.seq "
-            "WHERE c.state = 'closed' AND e.outcome NOT IN ('staged', 'empty', 'split') ORDER BY e.seq DESC LIMIT ?"
-        )
-        return self.db.execute(sql, (limit,)).fetchall()
-
     def last_run(self) -> tuple[str, str, str | None, str] | None:
         """(run, started_at, ended_at, why it stopped early or '') of the newest run."""
         sql = "SELECT run, started_at, ended_at, summary FROM runs ORDER BY started_at DESC LIMIT 1"
@@ -292,6 +269,7 @@ class Manifest(Store):
         return row[0], row[1], row[2], json.loads(row[3] or "{}").get("stopped", "")
 
 
-def _chunk(row: Sequence[Any], known: Mapping[str, Series]) -> Chunk:
+def chunk_of(row: Sequence[Any], known: Mapping[str, Series]) -> Chunk:
+    """The chunk in a row (id, series, symbols, start, end, ...)."""
     window = Window(date.fromisoformat(row[3]), date.fromisoformat(row[4]))
     return Chunk(known[row[1]], tuple(row[2].split(",")), window, row[0])

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from stagingest import settings, staging
+from stagingest import givenup, settings, staging
 from stagingest.loads import read_complaints
 from stagingest.manifest import Counts, Manifest
 
@@ -67,7 +67,7 @@ def standing(root: Path) -> Standing:
             age_s = (datetime.now(UTC) - datetime.fromisoformat(state["updated_at"])).total_seconds()
         return Standing(
             str(root), manifest.staging_id, datasets, state if alive else None, age_s,
-            staging.is_held(root / "load.lock"), manifest.last_run(), tuple(manifest.problems()),
+            staging.is_held(root / "load.lock"), manifest.last_run(), tuple(givenup.problems(manifest)),
             tuple(complaints.items()), settings.free_bytes(root),
         )  # fmt: skip
 

@@ -6,9 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
+from stagingest import disk
 from stagingest.errors import StagingError
-
-VERSION = 1
 
 
 class EmptyError(StagingError):
@@ -51,10 +50,13 @@ def _connect(path: Path, *, writable: bool) -> sqlite3.Connection:
 
 
 class Store:
-    """One SQLite file with a schema version; transactions roll back on any error."""
+    """One SQLite file with a schema version; transactions roll back on any error.
+
+    `versions` are the statements that lead from each version to the next; the first make a new file.
+    """
 
     file: str
-    schema: str
+    versions: tuple[str, ...]
 
     def __init__(self, root: Path, *, writable: bool) -> None:
         self.root = root
@@ -77,19 +79,28 @@ class Store:
         version = int(self.value("PRAGMA user_version"))
         if version == 0 and not writable:
             raise EmptyError(f"{path} is empty: whoever made it did not finish.", "Run the same fetch or load again.")
-        if version > VERSION:
+        newest = len(self.versions)
+        if version > newest:
             raise StagingError(
-                f"{path} was written by a newer stagingest (schema {version}, this one knows {VERSION}).",
+                f"{path} was written by a newer stagingest (schema {version}, this one knows {newest}).",
                 "Update stagingest.",
             )
+        if writable:
+            for number in range(version, newest):
+                self._lead_to(number + 1)
         if version == 0:
-            with self.transaction():
-                for statement in self.schema.split(";\n"):
-                    if statement.strip():
-                        self.db.execute(statement)
-                self.created()
-                self.db.execute(f"PRAGMA user_version={VERSION}")
             path.chmod(0o600)
+            # SQLite syncs the folder for its log, not for the file itself.
+            disk.sync_folder(path.parent)
+
+    def _lead_to(self, version: int) -> None:
+        with self.transaction():
+            for statement in self.versions[version - 1].split(";\n"):
+                if statement.strip():
+                    self.db.execute(statement)
+            if version == 1:
+                self.created()
+            self.db.execute(f"PRAGMA user_version={version}")
 
     def created(self) -> None:
         """What a new file starts with."""
@@ -103,11 +114,14 @@ class Store:
         self.db.execute("BEGIN IMMEDIATE")
         try:
             yield
-            self.db.execute("COMMIT")
+            self._commit()
         except BaseException:
             if self._depth():
                 self.db.execute("ROLLBACK")
             raise
+
+    def _commit(self) -> None:
+        self.db.execute("COMMIT")
 
     def _depth(self) -> int:
         return int(self.db.in_transaction)

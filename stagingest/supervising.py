@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from stagingest import catalog, planning, staging
+from stagingest import catalog, planning, staging, strikes
 from stagingest.acknowledging import GROUP_CHUNKS, RECENT, Acknowledger, Course
 from stagingest.agenda import STRIKES, Agenda
 from stagingest.errors import StagingestError
@@ -55,7 +55,9 @@ class Supervisor:
         caps: Caps,
     ) -> None:
         self.tally = Tally()
-        self.agenda = Agenda()
+        self._strikes = strikes.read(manifest)
+        self.agenda = Agenda(self._strikes)
+        self._manifest = manifest
         self.ending: Ending | None = None
         self._caps = caps
         self._course = course
@@ -85,9 +87,9 @@ class Supervisor:
             self._tell()
 
     @property
-    def in_flight(self) -> int:
-        """Orders not answered: not 0 after `run` when what was under way is to be dropped."""
-        return len(self._flights)
+    def under_way(self) -> tuple[Order, ...]:
+        """Orders not answered: some are left after `run` when they are to be dropped."""
+        return self._flights.orders()
 
     def _fill(self) -> None:
         capacity = self._flights.capacity()
@@ -156,6 +158,9 @@ class Supervisor:
         try:
             result = future.result()
         except WorkerLost as lost:
+            # The worker's mark is taken back: this death is counted here and now.
+            staging.drop_part(self._course.root, order.part)
+            strikes.add(self._manifest, [order.chunk.id])
             if not self.agenda.strike(order.chunk):
                 reason = f"its worker died {STRIKES} times ({lost.message})"
                 self._close(order, Result(Outcome.QUARANTINED, reason))

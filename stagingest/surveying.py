@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
-from stagingest import catalog, planning, settings
+from stagingest import catalog, givenup, planning, settings
 from stagingest.loads import read_complaints
 from stagingest.manifest import Manifest
 from stagingest.model import Chunk, Job, Kind, Series, Window
@@ -109,9 +109,9 @@ def _only(job: Job, symbols: frozenset[str]) -> Job:
 
 def _given_up(job: Job, manifest: Manifest | None) -> list[Failure]:
     """Symbols of the job that count as covered though nothing was had: they are named in every run."""
-    held = manifest.given_up(job.series) if manifest else {}
+    held = givenup.by_symbol(manifest, job.series) if manifest else {}
     return [
-        Failure(symbol, held[symbol][0], f"{held[symbol][1]} (an earlier run; --no-resume asks again)")
+        Failure(symbol, held[symbol][0], f"{held[symbol][1]} (an earlier run; `stagingest retry` makes it due)")
         for symbol in job.symbols
         if symbol in held
     ]

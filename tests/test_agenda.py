@@ -23,7 +23,7 @@ def drain(agenda: Agenda, *, idle: bool = False) -> list[tuple[str, ...]]:
 
 
 def opened(*chunks: Chunk) -> Agenda:
-    agenda = Agenda()
+    agenda = Agenda({})
     agenda.add(chunks)
     for one in chunks:
         agenda.answered(one.series)
@@ -31,7 +31,7 @@ def opened(*chunks: Chunk) -> Agenda:
 
 
 def test_the_smallest_chunk_of_each_series_goes_alone_until_it_answered_a_page() -> None:
-    agenda = Agenda()
+    agenda = Agenda({})
     agenda.add([chunk(DAILY, "A", "B"), chunk(DAILY, "C"), chunk(MINUTES, "A", "B"), chunk(MINUTES, "D")])
     assert drain(agenda) == [("C",)]  # one for the whole endpoint, until it has answered
     agenda.answered(DAILY)
@@ -42,7 +42,7 @@ def test_the_smallest_chunk_of_each_series_goes_alone_until_it_answered_a_page()
 
 
 def test_a_canary_that_ended_without_a_page_makes_the_next_chunk_the_canary() -> None:
-    agenda = Agenda()
+    agenda = Agenda({})
     agenda.add([chunk(DAILY, "A"), chunk(DAILY, "B"), chunk(DAILY, "C")])
     assert drain(agenda) == [("A",)]
     agenda.ended(DAILY)
@@ -50,7 +50,7 @@ def test_a_canary_that_ended_without_a_page_makes_the_next_chunk_the_canary() ->
 
 
 def test_a_forbidden_canary_stops_its_endpoint_and_no_other() -> None:
-    agenda = Agenda()
+    agenda = Agenda({})
     agenda.add([chunk(DAILY, "A"), chunk(DAILY, "B"), chunk(OPTIONS, "O")])
     agenda.next(idle=True)
     agenda.forbidden(DAILY, "no agreement")

@@ -168,7 +168,7 @@ def test_symbols_given_up_are_named_in_every_run_until_they_are_had(tmp_path: Pa
         again = place.fetch(**asked)
         assert (place.requests(), again.exit_code, again.summary.success_percent) == (0, 3, 50.0)
         assert [(failure.symbol, failure.outcome) for failure in again.summary.failures] == [("BADD", "refused")]
-        assert "--no-resume asks again" in again.summary.failures[0].reason
+        assert "`stagingest retry` makes it due" in again.summary.failures[0].reason
         place.server.behave(sim.Policy())
         assert place.fetch(resume=False, **asked).exit_code == 0
         assert place.fetch(**asked).exit_code == 0

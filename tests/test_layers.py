@@ -25,6 +25,7 @@ GROUPS = [
     "providers",
     "catalog",
     "settings",
+    "disk",
     "limiter transport staging manifest pool targets",
     "universe worker",
     "fetching loading",
@@ -36,7 +37,10 @@ GROUPS = [
 RANK = {name: rank for rank, group in enumerate(GROUPS) for name in group.split()}
 # What a module was divided into shares its place and knows it as the modules of a folder know each other.
 PARTS = {"model": "orders", "api": "asking", "cli": "__main__", "loading": "batching", "worker": "lanes cooking"}
-PARTS |= {"fetching": "supervising acknowledging surveying flights advice", "manifest": "store loads"}
+PARTS |= {
+    "fetching": "supervising acknowledging surveying flights advice opening",
+    "manifest": "store loads givenup strikes",
+}
 PARTS |= {"pool": "desk inprocess slots", "transport": "deadline wire", "limiter": "allowance"}
 PART_OF = {part: whole for whole, parts in PARTS.items() for part in parts.split()}
 STRANGERS = [("worker", "manifest"), ("worker", "targets"), ("fetching", "targets"), ("providers", "sim")]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from stagingest import givenup, strikes
 from stagingest.errors import StagingError
 from stagingest.loads import Loads, read_complaints
 from stagingest.manifest import Ack, Manifest
@@ -107,7 +108,7 @@ def test_the_tally_counts_the_last_word_on_each_chunk(manifest: Manifest) -> Non
     manifest.record([ack(chunk("A"))])
     (tally,) = manifest.tallies()
     assert (tally.open, dict(tally.outcomes)) == (1, {"staged": (1, 2, 10)})
-    assert manifest.problems() == []
+    assert givenup.problems(manifest) == []
 
 
 def test_the_staging_id_stays(tmp_path: Path) -> None:
@@ -123,7 +124,7 @@ def test_a_newer_manifest_is_refused_by_version(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "manifest.sqlite") as db:
         db.execute("PRAGMA user_version = 9")
     db.close()
-    with pytest.raises(StagingError, match="schema 9, this one knows 1"):
+    with pytest.raises(StagingError, match="schema 9, this one knows 2"):
         Manifest.read(tmp_path)
 
 
@@ -173,3 +174,23 @@ def test_a_transaction_inside_another_is_part_of_it(manifest: Manifest) -> None:
     with pytest.raises(KeyError):
         fail()
     assert list(manifest.entries()) == []
+
+
+def test_a_staging_directory_of_the_first_version_is_opened_and_led_on(tmp_path: Path) -> None:
+    with Manifest.write(tmp_path) as manifest:
+        manifest.plan([chunk("A")], "run")
+        identity = manifest.staging_id
+        manifest.db.execute("DROP TABLE strikes")
+        manifest.db.execute("PRAGMA user_version = 1")
+    with Manifest.read(tmp_path) as old:
+        assert old.open_chunks() == [chunk("A")]
+    with Manifest.write(tmp_path) as manifest:
+        assert (manifest.staging_id, manifest.open_chunks(), strikes.read(manifest)) == (identity, [chunk("A")], {})
+
+
+def test_deaths_are_counted_over_runs_until_the_chunk_is_had(manifest: Manifest) -> None:
+    strikes.add(manifest, ["a", "b"])
+    strikes.add(manifest, ["a"])
+    assert strikes.read(manifest) == {"a": 2, "b": 1}
+    strikes.clear(manifest, ["a"])
+    assert strikes.read(manifest) == {"b": 1}

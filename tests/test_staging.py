@@ -9,6 +9,7 @@ import pytest
 
 from stagingest import staging
 from stagingest.errors import HeldError, StagingError
+from stagingest.orders import Part
 
 TABLE = pa.table({"symbol": pa.array(["A", "B"]).dictionary_encode(), "close": [1.0, 2.0]})
 
@@ -18,8 +19,13 @@ def root(tmp_path: Path) -> Path:
     return staging.prepare(tmp_path / "staging")
 
 
+def written(root: Path, name: str, table: pa.Table, footer: dict[str, str]) -> Part:
+    staging.begin_part(root, name)
+    return staging.write_part(root, name, table, footer)
+
+
 def test_a_part_becomes_a_file_with_its_footer(root: Path) -> None:
-    part = staging.write_part(root, "c.r-1", TABLE, {"stagingest.run": "r"})
+    part = written(root, "c.r-1", TABLE, {"stagingest.run": "r"})
     assert not list((root / "data").rglob("*.parquet"))
     (path,) = staging.settle(root, "alpaca/stock-bars", [part])
     assert path == "data/alpaca/stock-bars/c.r-1.parquet"
@@ -33,35 +39,43 @@ def test_a_part_becomes_a_file_with_its_footer(root: Path) -> None:
 
 
 def test_the_same_rows_for_another_order_have_another_hash(root: Path) -> None:
-    one = staging.write_part(root, "c.r-1", TABLE, {"stagingest.number": "1"})
-    two = staging.write_part(root, "c.r-2", TABLE, {"stagingest.number": "2"})
+    one = written(root, "c.r-1", TABLE, {"stagingest.number": "1"})
+    two = written(root, "c.r-2", TABLE, {"stagingest.number": "2"})
     assert one.sha256 != two.sha256
 
 
 def test_a_part_is_never_written_over(root: Path) -> None:
-    staging.write_part(root, "c.r-1", TABLE, {})
+    written(root, "c.r-1", TABLE, {})
     with pytest.raises(FileExistsError):
-        staging.write_part(root, "c.r-1", TABLE, {})
+        written(root, "c.r-1", TABLE, {})
 
 
 def test_a_group_of_parts_settles_in_order(root: Path) -> None:
-    parts = [staging.write_part(root, f"c{i}.r-{i}", TABLE, {}) for i in range(5)]
+    parts = [written(root, f"c{i}.r-{i}", TABLE, {}) for i in range(5)]
     paths = staging.settle(root, "alpaca/option-bars", parts)
     assert [Path(path).stem for path in paths] == [part.name for part in parts]
 
 
 def test_a_sweep_empties_tmp_and_sets_unknown_files_aside(root: Path) -> None:
-    kept, unknown = (staging.write_part(root, name, TABLE, {}) for name in ("kept.r-1", "unknown.r-2"))
+    kept, unknown = (written(root, name, TABLE, {}) for name in ("kept.r-1", "unknown.r-2"))
     paths = staging.settle(root, "alpaca/stock-bars", [kept, unknown])
-    staging.write_part(root, "cut.r-3", TABLE, {})
-    parts, moved = staging.sweep(root, paths[:1])
-    assert (parts, moved) == (["cut.r-3.part"], ["unknown.r-2.parquet"])
+    written(root, "cut.r-3", TABLE, {})
+    assert staging.sweep(root, paths[:1]) == staging.Swept((), ("unknown.r-2.parquet",))
+    assert list((root / "tmp").iterdir()) == []
     assert (root / paths[0]).exists()
     assert (root / "orphans" / "unknown.r-2.parquet").exists()
 
 
+def test_an_order_that_began_and_never_ended_is_told_by_the_sweep(root: Path) -> None:
+    staging.begin_part(root, "died.r-1")
+    staging.begin_part(root, "ended.r-2")
+    staging.drop_part(root, "ended.r-2")
+    written(root, "finished.r-3", TABLE, {})
+    assert staging.sweep(root, []).unended == ("died",)
+
+
 def test_gone_and_cut_files_are_named(root: Path) -> None:
-    parts = [staging.write_part(root, f"c{i}.r-{i}", TABLE, {}) for i in range(3)]
+    parts = [written(root, f"c{i}.r-{i}", TABLE, {}) for i in range(3)]
     paths = staging.settle(root, "alpaca/stock-bars", parts)
     files = [(seq, path, part.bytes) for seq, (path, part) in enumerate(zip(paths, parts, strict=True))]
     assert staging.missing(root, files) == {}

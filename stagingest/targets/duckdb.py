@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from stagingest import sql
+from stagingest import disk, sql
 from stagingest.datasets import DATASETS, Table
 from stagingest.errors import HeldError, StagingError, TargetError
 from stagingest.model import Window
@@ -196,9 +196,9 @@ class DuckDB:
             self.close()
         # Gone only when another process made the database at the same moment; its own is as good as ours.
         with suppress(FileNotFoundError):
-            _sync(new)
-            os.rename(new, self.path)
-            _sync(self.path.parent)
+            disk.sync([new])
+            disk.rename(new, self.path)
+            disk.sync_folder(self.path.parent)
 
     def _connect(self, path: Path, allowed: list[str]) -> duckdb.DuckDBPyConnection:
         spill = f"{path}.tmp"
@@ -290,11 +290,3 @@ def _failure(path: Path, error: Exception) -> BaseException:
         # A signal's own exception; duckdb 2.0 forgets which one it was.
         return error.__cause__ or KeyboardInterrupt()
     return TargetError(f"{path.name} cannot be used: {first_line}")
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -1,0 +1,46 @@
+"""What a run finds of the runs before it, and settles before it asks anything."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from stagingest import staging, strikes
+from stagingest.agenda import STRIKES
+from stagingest.loads import read_complaints
+from stagingest.manifest import Ack, Manifest
+from stagingest.model import Chunk, Outcome
+from stagingest.orders import Order, Result
+
+
+def tidy(root: Path, manifest: Manifest) -> None:
+    """Compare, never trust: sweep what a killed run left; entries whose file is gone or damaged are due again.
+
+    Raises HeldError while a worker of a killed run still lives.
+    """
+    with staging.Lock.take(root / "workers.lock", "writing parts"):
+        files = list(manifest.files())
+        swept = staging.sweep(root, (path for _, path, _ in files))
+    strikes.add(manifest, swept.unended)
+    lost = staging.missing(root, files)
+    complaints = read_complaints(root)
+    paths = {seq: path for seq, path, _ in files}
+    for seq, reason in complaints.items():
+        if seq in paths and seq not in lost:
+            staging.set_aside(root, paths[seq])
+            lost[seq] = reason
+    manifest.lose(lost)
+
+
+def close_stale(manifest: Manifest, chunks: Sequence[Chunk], run: str, now: datetime) -> None:
+    """Open chunks that do not ask any more what is wanted are closed: they are planned anew."""
+    result = Result(Outcome.LOST, "the run ended before it; it is planned anew")
+    manifest.record([Ack(Order(run, 0, chunk), result, False, now, 1) for chunk in chunks])
+
+
+def without_killers(manifest: Manifest, chunks: Sequence[Chunk], run: str, now: datetime) -> tuple[Chunk, ...]:
+    """The chunks without those that took every process down that tried them: these are given up by name."""
+    deaths = strikes.read(manifest)
+    killers = [chunk for chunk in chunks if deaths.get(chunk.id, 0) >= STRIKES]
+    result = Result(Outcome.QUARANTINED, f"its process died {STRIKES} times")
+    manifest.record([Ack(Order(run, 0, chunk), result, True, now, 1) for chunk in killers])
+    return tuple(chunk for chunk in chunks if chunk not in killers)
