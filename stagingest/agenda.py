@@ -8,6 +8,7 @@ from stagingest.model import Chunk, Series
 STRIKES = 3
 FORBIDDEN_IN_A_ROW = 3
 REFUSED_UNANSWERED = 12
+NOT_JSON_IN_A_ROW = 3
 
 
 class Agenda:
@@ -29,6 +30,7 @@ class Agenda:
         self._forbidden: dict[str, int] = {}
         self._endpoints: set[str] = set()
         self._doubts: dict[str, int] = {}
+        self._not_json: dict[str, list[Chunk]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._queue or self._deferred or self._suspects)
@@ -86,6 +88,7 @@ class Agenda:
         self._open.add(series)
         self._endpoints.add(series.endpoint)
         self._forbidden.pop(series.endpoint, None)
+        self._not_json.pop(series.endpoint, None)
 
     def ended(self, series: Series) -> None:
         """An order of the series is over; if it was the canary and brought no page, the next chunk is the canary."""
@@ -136,9 +139,30 @@ class Agenda:
             self.stop(endpoint, "refused", reason)
         return endpoint in self.stopped
 
+    def not_json(self, chunk: Chunk, reason: str) -> bool:
+        """An answer that no provider wrote; met by several chunks without a page in between, a captive portal's.
+
+        True when the chunk stays open: its endpoint is stopped, or it is asked again at the end of the run. A chunk
+        that overlaps one before it (its half, or itself again) says nothing new.
+        """
+        endpoint = chunk.series.endpoint
+        row = self._not_json.setdefault(endpoint, [])
+        if not any(_overlap(chunk, other) for other in row):
+            row.append(chunk)
+        if endpoint in self.stopped or (len(row) < NOT_JSON_IN_A_ROW and self.defer(chunk)):
+            return True
+        if len(row) >= NOT_JSON_IN_A_ROW or endpoint not in self._endpoints:
+            self.stop(endpoint, "unreachable", reason)
+        return endpoint in self.stopped
+
     def stop(self, endpoint: str, kind: str, reason: str) -> None:
         """Ask this endpoint nothing more in this run."""
         self.stopped.setdefault(endpoint, (kind, reason))
+
+
+def _overlap(one: Chunk, other: Chunk) -> bool:
+    same_time = one.window.start < other.window.end and other.window.start < one.window.end
+    return one.series == other.series and same_time and not set(one.symbols).isdisjoint(other.symbols)
 
 
 def _size(chunk: Chunk) -> tuple[int, int]:

@@ -291,6 +291,7 @@ class _Run:
             symbols_covered=self.plan.covered,
             failures=tuple(tally.failures.values()),
             refetched=tuple(sorted(tally.refetched)),
+            unknown_fields=tuple(sorted(tally.unknown)),
             elapsed_s=(self.clock() - started).total_seconds(),
             cpu_s=used.ru_utime + used.ru_stime + self.cpu_s,
             peak_memory_bytes=self.peak_bytes,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pyarrow as pa
 
@@ -14,10 +15,11 @@ from stagingest import catalog, cooking, limiter, shaping, verdict, waits
 from stagingest.allowance import Allowance
 from stagingest.circuit import Circuit, Sign
 from stagingest.errors import PageError
-from stagingest.model import Kind, Outcome, Page, Request
+from stagingest.misread import Misread
+from stagingest.model import Outcome, Page, Request
 from stagingest.orders import Cost, Order, Result
 from stagingest.pace import Seen
-from stagingest.providers import Endpoint
+from stagingest.providers import Endpoint, may_be_cut
 from stagingest.transport import Client
 from stagingest.verdict import Decision, Reply
 from stagingest.worker import Beat, Setup
@@ -41,6 +43,7 @@ class _Progress:
     order: Order
     endpoint: Endpoint
     pages: list[pa.Table] = field(default_factory=list)
+    unknown: set[str] = field(default_factory=set)
     page_count: int = 0
     cost: Cost = Cost()
     asked_at: datetime | None = None
@@ -53,7 +56,8 @@ class _Progress:
 
     def result(self, outcome: Outcome, reason: str = "") -> Result:
         """The answer to the order, with its counts."""
-        return Result(outcome, reason, self.asked_at, cost=replace(self.cost, pages=self.page_count))
+        cost = replace(self.cost, pages=self.page_count)
+        return Result(outcome, reason, self.asked_at, unknown=tuple(sorted(self.unknown)), cost=cost)
 
 
 class _OutcomeError(Exception):
@@ -61,7 +65,7 @@ class _OutcomeError(Exception):
 
     def __init__(self, outcome: Outcome, reason: str, decision: Decision | None = None, stop: str = "") -> None:
         super().__init__(reason)
-        self.stop = stop or _stop(decision)
+        self.stop = stop or (decision.stop if decision else "")
         self.outcome = outcome
         self.reason = reason
         self.decision = decision
@@ -77,6 +81,7 @@ class Lanes:
         pa.set_io_thread_count(1)
         self._note = note
         self._setup = setup
+        self._misread = Misread(setup.root, setup.routes)
         self._client = Client(setup.lanes, gzip=setup.gzip)
         self._permits = {
             name: limiter.Permits([spec.open() for spec in route.gates], sleep=self._wait)
@@ -100,7 +105,7 @@ class Lanes:
             try:
                 self._pages(course)
             except _OutcomeError as end:
-                if not (end.decision and end.decision.recent and self._step_back(course)):
+                if not self._begins_again(course, end.decision):
                     raise
                 self._pages(course)
             return self._kitchen.submit(self._stage, course).result()
@@ -132,13 +137,16 @@ class Lanes:
         if self._allowance:
             self._allowance.close()
 
-    def _step_back(self, course: _Progress) -> bool:
-        """A plan without recent data is asked once more, ending 16 minutes ago (WIRE section 1.3)."""
+    def _begins_again(self, course: _Progress, decision: Decision | None) -> bool:
+        """Whether the order is asked anew, once: ending earlier, or because its page token is not known any more."""
+        course.pages.clear()
+        if decision is None or not decision.recent:
+            return decision is not None and decision.kind is verdict.Kind.SPLIT and course.page_count > 0
+        # A plan without recent data is asked once more, ending 16 minutes ago (WIRE section 1.3).
         limit = (course.asked_at or datetime.now(UTC)) - timedelta(minutes=16)
         if course.not_after is not None and course.not_after <= limit:
             return False
         course.not_after = limit
-        course.pages.clear()
         return True
 
     def _pages(self, course: _Progress) -> None:
@@ -158,7 +166,8 @@ class Lanes:
             if page.table is not None and page.rows:
                 course.pages.append(page.table)
             course.page_count += 1
-            if page.next is None and _may_be_cut(course, page):
+            course.unknown |= page.unknown
+            if page.next is None and may_be_cut(course.endpoint, course.order.chunk, page.rows):
                 raise _OutcomeError(Outcome.SPLIT, "the last page is full and names no next one")
             request = page.next
             self._beat(course)
@@ -176,11 +185,11 @@ class Lanes:
             symbols = len(course.order.chunk.symbols)
             decision = verdict.classify(exchange, attempt=failures + 1, symbols=symbols)
             if decision.kind is verdict.Kind.PAGE and isinstance(exchange, Reply):
+                read, body = partial(course.endpoint.read, course.order.chunk, request), exchange.body
                 try:
-                    read = course.endpoint.read
-                    page = self._kitchen.submit(read, course.order.chunk, request, exchange.body).result()
+                    page = self._kitchen.submit(read, body).result()
                 except PageError as error:
-                    decision = verdict.malformed(error.message, attempt=failures + 1, symbols=symbols)
+                    decision = self._misread.decision(error, read, course.order, request.budget, body, failures + 1)
                 else:
                     self._answered_s = time.monotonic()
                     with self._lock:
@@ -223,7 +232,11 @@ class Lanes:
 
     def _retry_or_end(self, course: _Progress, decision: Decision, failures: int) -> None:
         if decision.kind is not verdict.Kind.RETRY:
-            raise _OutcomeError(_OUTCOMES[decision.kind], decision.reason, decision)
+            outcome = _OUTCOMES[decision.kind]
+            # A symbol that was answered before is not refused: it is this page that could not be had.
+            if outcome is Outcome.REFUSED and course.page_count and len(course.order.chunk.symbols) == 1:
+                outcome = Outcome.FAILED
+            raise _OutcomeError(outcome, decision.reason, decision)
         if failures >= decision.tries and decision.unreachable and not course.canary:
             raise _OutcomeError(Outcome.DEFERRED, decision.reason)  # others were reached meanwhile
         if failures >= decision.tries:
@@ -260,7 +273,8 @@ class Lanes:
         if isinstance(exchange, Reply):
             course.asked_at = course.asked_at or exchange.date or datetime.now(UTC)
             headers = waits.rate_headers(exchange.headers, exchange.date)
-            permits.report(Seen(exchange.status, lease.slot_s, *headers, _retry_after(exchange)))
+            retry_after_s = waits.retry_after_s(exchange.headers.get("retry-after", ""), exchange.date)
+            permits.report(Seen(exchange.status, lease.slot_s, *headers, retry_after_s))
         else:
             self._trouble = exchange.text
             permits.report(Seen(0, lease.slot_s, None, None, None, None, exchange.kind == "timeout"))
@@ -283,24 +297,3 @@ _OUTCOMES = {
     verdict.Kind.CREDENTIALS: Outcome.FAILED,
     verdict.Kind.STOP: Outcome.FAILED,
 }
-
-
-def _may_be_cut(course: _Progress, page: Page) -> bool:
-    """A full page that says it is the last may be a silent cut; what is asked in two parts shows it."""
-    chunk, endpoint = course.order.chunk, course.endpoint
-    days = (chunk.window.end - chunk.window.start).days
-    divisible = len(chunk.symbols) > 1 or (endpoint.kind is Kind.HISTORY and days > 1)
-    return divisible and page.rows >= endpoint.cut(chunk.series).page_rows
-
-
-def _stop(decision: Decision | None) -> str:
-    if decision is None:
-        return ""
-    if decision.kind is verdict.Kind.CREDENTIALS:
-        return "credentials"
-    return "unreachable" if decision.kind is verdict.Kind.STOP or decision.unreachable else ""
-
-
-def _retry_after(reply: Reply) -> float | None:
-    text = reply.headers.get("retry-after")
-    return waits.retry_after_s(text, reply.date) if text else None

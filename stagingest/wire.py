@@ -1,13 +1,17 @@
 """What comes over the wire, in our words: bodies inflated within caps, failures as faults; pure."""
 
+import html
 import http.client
 import json
 import os
+import re
 import socket
 import ssl
 import zlib
+from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import lru_cache
 from urllib.parse import quote, urlsplit
 
 from stagingest.verdict import Fault, Reply, plain
@@ -94,17 +98,32 @@ def error_text(data: bytes, coding: str, secrets: Iterable[str]) -> bytes:
     if coding in ("gzip", "x-gzip"):
         with suppress(zlib.error):
             body = zlib.decompressobj(31).decompress(data, ERROR_BODY_CAP)
+    return redacted(body, secrets)
+
+
+def redacted(body: bytes, secrets: Iterable[str]) -> bytes:
+    """The body with `***` for each of the secrets, however it is spelled."""
     for secret in secrets:
         for spelling in _spellings(secret):
-            body = body.replace(spelling.encode(), b"***")
+            body = body.replace(spelling, b"***")
     return body
 
 
-def _spellings(secret: str) -> list[str]:
-    """The secret and its last word (`Bearer KEY`), raw, percent-encoded and as JSON; longest first."""
+@lru_cache(maxsize=32)
+def _spellings(secret: str) -> list[bytes]:
+    """The secret and its last word (`Bearer KEY`) in every usual spelling; longest first."""
     words = {secret, *secret.split()[-1:]} - {""}
-    found = {text for word in words for text in (word, quote(word, safe=""), quote(word), json.dumps(word)[1:-1])}
-    return sorted(found, key=len, reverse=True)
+    return sorted({spelling for word in words for spelling in _spelled(word)}, key=len, reverse=True)
+
+
+def _spelled(word: str) -> Iterator[bytes]:
+    raw, percent = word.encode(), quote(word, safe="")
+    in_json = json.dumps(word)[1:-1]
+    lower = re.sub("%..", lambda found: found[0].lower(), percent)
+    texts = (word, percent, lower, quote(word), in_json, in_json.replace("/", "\\/"), html.escape(word))
+    yield from (text.encode() for text in texts)
+    yield from (b64encode(raw).rstrip(b"="), urlsafe_b64encode(raw).rstrip(b"="))
+    yield from (raw.hex().encode(), raw.hex().upper().encode(), word.encode("utf-16-le"), word.encode("utf-16-be"))
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:

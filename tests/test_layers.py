@@ -35,7 +35,13 @@ GROUPS = [
 ]
 RANK = {name: rank for rank, group in enumerate(GROUPS) for name in group.split()}
 # What a module was divided into shares its place and knows it as the modules of a folder know each other.
-PARTS = {"model": "orders", "api": "asking", "cli": "__main__", "loading": "batching", "worker": "lanes cooking"}
+PARTS = {
+    "model": "orders",
+    "api": "asking",
+    "cli": "__main__",
+    "loading": "batching",
+    "worker": "lanes cooking misread",
+}
 PARTS |= {"fetching": "supervising acknowledging surveying flights advice", "manifest": "store loads"}
 PARTS |= {"pool": "desk inprocess slots", "transport": "deadline wire", "limiter": "allowance"}
 PART_OF = {part: whole for whole, parts in PARTS.items() for part in parts.split()}

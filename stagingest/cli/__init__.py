@@ -11,7 +11,7 @@ import click
 
 from stagingest import __version__
 from stagingest.cli.options import Terminated, same_command
-from stagingest.errors import StagingestError
+from stagingest.errors import StagingestError, bug
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "STAGINGEST", "max_content_width": 110}
 _terminations: list[int] = []
@@ -71,6 +71,11 @@ def main() -> None:
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
         click.echo(f"Error: {error.strerror or error}{where}. What is staged stays.", err=True)
+        code = 1
+    except Exception as error:  # noqa: BLE001 -- a traceback helps no user, and its last line may quote anything
+        click.echo(
+            f"Error: a bug of stagingest: {bug(error)}. What is staged stays; please report the command.", err=True
+        )
         code = 1
     sys.exit(code if isinstance(code, int) else 0)
 

@@ -101,6 +101,8 @@ def _words(fetched: "Fetched", staging: Path) -> None:
         o.out(f"nothing to ask: all {summary.symbols} symbols are covered")
     else:
         _counts(summary)
+    if summary.unknown_fields:
+        o.say(f"Not stored: fields {o.few(summary.unknown_fields)} of the provider's rows, which have no column.")
     for failure in summary.failures[:20]:
         o.say(f"  {failure.symbol}: {failure.outcome}, {failure.reason}")
     if len(summary.failures) > 20:
