@@ -143,17 +143,16 @@ class Agenda:
         """An answer that no provider wrote; met by several chunks without a page in between, a captive portal's.
 
         True when the chunk stays open: its endpoint is stopped, or it is asked again at the end of the run. A chunk
-        that overlaps one before it (its half, or itself again) says nothing new.
+        that overlaps one before it (its half, or itself again) takes its place: it may be the one that is poisoned.
         """
         endpoint = chunk.series.endpoint
-        row = self._not_json.setdefault(endpoint, [])
-        if not any(_overlap(chunk, other) for other in row):
-            row.append(chunk)
-        if endpoint in self.stopped or (len(row) < NOT_JSON_IN_A_ROW and self.defer(chunk)):
-            return True
-        if len(row) >= NOT_JSON_IN_A_ROW or endpoint not in self._endpoints:
+        row = [other for other in self._not_json.get(endpoint, ()) if not _overlap(chunk, other)]
+        self._not_json[endpoint] = row = [*row, chunk]
+        waits = self.defer(chunk)
+        hopeless = not waits and len(chunk.symbols) == 1 and endpoint not in self._endpoints
+        if len(row) >= NOT_JSON_IN_A_ROW or hopeless:
             self.stop(endpoint, "unreachable", reason)
-        return endpoint in self.stopped
+        return waits or endpoint in self.stopped
 
     def stop(self, endpoint: str, kind: str, reason: str) -> None:
         """Ask this endpoint nothing more in this run."""

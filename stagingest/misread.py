@@ -50,7 +50,7 @@ class Misread:
         decision = verdict.malformed(text, attempt, len(order.chunk.symbols))
         if _is_no_json(body):
             # Asking for less helps a page that broke; what no provider wrote, a proxy will write for any question.
-            decision = replace(verdict.malformed(text, attempt, 1), not_json=True)
+            decision = replace(verdict.malformed(text, attempt, 1), tries=2, not_json=True)
         kept = self._keep(order, clean)
         return replace(decision, reason=f"{decision.reason} (kept in {kept})") if kept else decision
 

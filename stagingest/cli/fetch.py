@@ -57,7 +57,7 @@ def fetch(as_json: bool, dry_run: bool, env_file: Path | None, **options: Any) -
     if as_json:
         o.document("fetch", **_document(fetched))
     else:
-        _words(fetched, arguments["staging"])
+        _words(fetched, arguments["staging"], capped=bool(arguments["max_rps"]))
     sys.exit(fetched.exit_code)
 
 
@@ -89,7 +89,7 @@ def _document(fetched: "Fetched") -> dict[str, Any]:
     }
 
 
-def _words(fetched: "Fetched", staging: Path) -> None:
+def _words(fetched: "Fetched", staging: Path, *, capped: bool) -> None:
     summary, names = fetched.summary, fetched.question.names
     for note in fetched.question.notes:
         o.say(note)
@@ -101,6 +101,8 @@ def _words(fetched: "Fetched", staging: Path) -> None:
         o.out(f"nothing to ask: all {summary.symbols} symbols are covered")
     else:
         _counts(summary)
+    if summary.limited and capped:
+        o.say(f"{summary.limited} requests were answered 429: --max-rps is above what the provider allows.")
     if summary.unknown_fields:
         o.say(f"Not stored: fields {o.few(summary.unknown_fields)} of the provider's rows, which have no column.")
     for failure in summary.failures[:20]:
