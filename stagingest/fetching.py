@@ -5,6 +5,7 @@ import queue
 import resource
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -136,7 +137,7 @@ class _Run:
 
     def go(self) -> FetchSummary:
         """Record the plan, run it, record how it ended."""
-        started = self.clock()
+        started, self._began_s = self.clock(), time.monotonic()
         self.manifest.begin(self.id, [str(job.series) for job in self.plan.jobs], started)
         self._close_stale(started)
         self.manifest.plan(self.plan.chunks, self.id)
@@ -144,7 +145,7 @@ class _Run:
         given_up = {failure.symbol: failure for failure in self.plan.given_up}
         left = self.plan.all_chunks[len(chunks) :]
         if not chunks:
-            return self._end(Tally(failures=given_up), ("", ""), None, started)
+            return self._end(Tally(failures=given_up), ("", ""), None)
         supervisor = self._supervisor(chunks)
         supervisor.tally.failures.update(given_up)
         supervisor.tally.add(left)
@@ -173,7 +174,7 @@ class _Run:
             ending = Ending(f"--max-chunks {self.options.max_chunks}")
         if ending is None and self.plan.held_back:
             ending = Ending(str(self.options.few))
-        return self._end(supervisor.tally, stopped[0] if stopped else ("", ""), ending, started)
+        return self._end(supervisor.tally, stopped[0] if stopped else ("", ""), ending)
 
     def _drop(self) -> None:
         """End what is in flight: its chunks stay open."""
@@ -181,8 +182,8 @@ class _Run:
         for pool in self._pools:
             pool.kill()
 
-    def _end(self, tally: Tally, stopped: tuple[str, str], ending: Ending | None, started: datetime) -> FetchSummary:
-        summary = self._summary(tally, stopped, ending, started)
+    def _end(self, tally: Tally, stopped: tuple[str, str], ending: Ending | None) -> FetchSummary:
+        summary = self._summary(tally, stopped, ending)
         self.manifest.end(self.id, asdict(summary), self.clock())
         return summary
 
@@ -270,9 +271,7 @@ class _Run:
             "Nothing staged is lost; make room and run the same command again.",
         )
 
-    def _summary(
-        self, tally: Tally, stopped: tuple[str, str], ending: Ending | None, started: datetime
-    ) -> FetchSummary:
+    def _summary(self, tally: Tally, stopped: tuple[str, str], ending: Ending | None) -> FetchSummary:
         used = resource.getrusage(resource.RUSAGE_SELF)
         return FetchSummary(
             run=self.id,
@@ -292,7 +291,7 @@ class _Run:
             failures=tuple(tally.failures.values()),
             refetched=tuple(sorted(tally.refetched)),
             unknown_fields=tuple(sorted(tally.unknown)),
-            elapsed_s=(self.clock() - started).total_seconds(),
+            elapsed_s=time.monotonic() - self._began_s,
             cpu_s=used.ru_utime + used.ru_stime + self.cpu_s,
             peak_memory_bytes=self.peak_bytes,
             stopped=stopped[1],

@@ -12,7 +12,7 @@ from badlab import KEY, SECRET, bars, facing, good, page, query, with_bars, with
 from desk import desk
 from faultserver import Answer, Peer, whole
 
-from stagingest import lanes, sim, verdict
+from stagingest import lanes, sim, waits
 from stagingest.errors import PageError
 from stagingest.model import Outcome
 from stagingest.providers.alpaca import StockBars
@@ -21,7 +21,7 @@ from stagingest.providers.alpaca import StockBars
 @pytest.fixture(autouse=True)
 def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between two tries of a request there is no pause, unless the server asks for one."""
-    monkeypatch.setattr(verdict, "backoff_s", lambda *_: 0.0)
+    monkeypatch.setattr(waits, "backoff_s", lambda *_: 0.0)
 
 
 def text_of(peer: Peer) -> str:

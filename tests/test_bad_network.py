@@ -12,13 +12,13 @@ import pytest
 from badlab import KEY, SECRET, bars, facing, good, page, with_body
 from faultserver import CERTIFICATE, Answer, FaultServer, Peer, hangs, head, resets, says, says_and_closes, whole
 
-from stagingest import lanes, verdict
+from stagingest import lanes, waits
 
 
 @pytest.fixture(autouse=True)
 def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between two tries of a request there is no pause, unless the server asks for one."""
-    monkeypatch.setattr(verdict, "backoff_s", lambda *_: 0.0)
+    monkeypatch.setattr(waits, "backoff_s", lambda *_: 0.0)
 
 
 @pytest.fixture

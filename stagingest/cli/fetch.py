@@ -105,10 +105,7 @@ def _words(fetched: "Fetched", staging: Path, *, capped: bool) -> None:
         o.say(f"{summary.limited} requests were answered 429: --max-rps is above what the provider allows.")
     if summary.unknown_fields:
         o.say(f"Not stored: fields {o.few(summary.unknown_fields)} of the provider's rows, which have no column.")
-    for failure in summary.failures[:20]:
-        o.say(f"  {failure.symbol}: {failure.outcome}, {failure.reason}")
-    if len(summary.failures) > 20:
-        o.say(f"  and {len(summary.failures) - 20} more; see `stagingest status --staging {staging}`")
+    _failures(summary, staging)
     if summary.stopped:
         o.say(f"Stopped: {summary.stopped}")
     if summary.ended_by:
@@ -118,6 +115,13 @@ def _words(fetched: "Fetched", staging: Path, *, capped: bool) -> None:
         o.say(f"{left}Continue with:\n  {o.same_command()}")
     elif summary.rows:
         o.say(f"Next: stagingest load --staging {shlex.quote(str(staging))}")
+
+
+def _failures(summary: "FetchSummary", staging: Path) -> None:
+    for failure in summary.failures[:20]:
+        o.say(f"  {failure.symbol}: {failure.outcome}, {failure.reason}")
+    if len(summary.failures) > 20:
+        o.say(f"  and {len(summary.failures) - 20} more; see `stagingest status --staging {staging}`")
 
 
 def _counts(summary: "FetchSummary") -> None:
