@@ -166,7 +166,7 @@ class Lanes:
             if page.table is not None and page.rows:
                 course.pages.append(page.table)
             course.page_count += 1
-            course.unknown |= page.unknown
+            course.unknown |= self._misread.shown(page.unknown, request.budget)
             if page.next is None and may_be_cut(course.endpoint, course.order.chunk, page.rows):
                 raise _OutcomeError(Outcome.SPLIT, "the last page is full and names no next one")
             request = page.next

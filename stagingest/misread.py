@@ -1,7 +1,7 @@
 """Answers that should be pages and are none: what they mean, and the beginnings of some, kept without keys."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from stagingest.worker import Route
 BODIES_KEPT = 3
 KEPT_BYTES = 64 << 10
 _BEGINNING = 80
+_NAMES, _NAME_CHARACTERS = 20, 40
 
 
 class Misread:
@@ -53,6 +54,12 @@ class Misread:
             decision = replace(verdict.malformed(text, attempt, 1), tries=2, not_json=True)
         kept = self._keep(order, clean)
         return replace(decision, reason=f"{decision.reason} (kept in {kept})") if kept else decision
+
+    def shown(self, names: Iterable[str], budget: str) -> set[str]:
+        """Names out of an answer as they may be shown: a few, short, printable and no key."""
+        secrets = self._secrets[budget]
+        clean = (wire.redacted(name.encode(), secrets).decode() for name in sorted(names)[:_NAMES])
+        return {verdict.plain(name, _NAME_CHARACTERS) for name in clean}
 
     def _keep(self, order: Order, body: bytes) -> str:
         """Write the beginning of a body, unless enough are kept; its path relative to the root, '' when it is not."""

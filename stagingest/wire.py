@@ -8,7 +8,7 @@ import re
 import socket
 import ssl
 import zlib
-from base64 import b64encode, urlsafe_b64encode
+from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache
@@ -20,6 +20,8 @@ from stagingest.waits import http_date
 BODY_CAP = 256 << 20
 ERROR_BODY_CAP = 4096
 RATIO_CAP, RATIO_FREE = 200, 1 << 20
+_TELLING = 8
+_FOR_URLS = bytes.maketrans(b"+/", b"-_")
 _KEPT = ("content-type", "retry-after", "x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset")
 
 
@@ -113,17 +115,24 @@ def redacted(body: bytes, secrets: Iterable[str]) -> bytes:
 def _spellings(secret: str) -> list[bytes]:
     """The secret and its last word (`Bearer KEY`) in every usual spelling; longest first."""
     words = {secret, *secret.split()[-1:]} - {""}
-    return sorted({spelling for word in words for spelling in _spelled(word)}, key=len, reverse=True)
+    # A few characters that an encoding leaves of a short key stand everywhere.
+    coded = {spelling for word in words for spelling in _spelled(word) if len(spelling) >= _TELLING}
+    return sorted({*coded, *(word.encode() for word in words)}, key=len, reverse=True)
 
 
 def _spelled(word: str) -> Iterator[bytes]:
     raw, percent = word.encode(), quote(word, safe="")
-    in_json = json.dumps(word)[1:-1]
     lower = re.sub("%..", lambda found: found[0].lower(), percent)
-    texts = (word, percent, lower, quote(word), in_json, in_json.replace("/", "\\/"), html.escape(word))
+    in_json = json.dumps(word)[1:-1]
+    escaped = (in_json, json.dumps(in_json)[1:-1], in_json.replace("/", "\\/"), repr(word)[1:-1], repr(raw)[2:-1])
+    texts = (word, percent, lower, quote(word), *escaped, word.replace("\\", "\\\\"), html.escape(word))
     yield from (text.encode() for text in texts)
-    yield from (b64encode(raw).rstrip(b"="), urlsafe_b64encode(raw).rstrip(b"="))
     yield from (raw.hex().encode(), raw.hex().upper().encode(), word.encode("utf-16-le"), word.encode("utf-16-be"))
+    for shift in range(3):
+        # Whatever stands before it, some characters of its base64 stand for it alone.
+        in_base64 = b64encode(b"." * shift + raw).rstrip(b"=")[4 if shift else 0 :]
+        yield from (in_base64, in_base64.translate(_FOR_URLS))
+        yield from (in_base64[:-2], in_base64[:-2].translate(_FOR_URLS))
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
