@@ -9,6 +9,7 @@ STRIKES = 3
 SUSPECT = 2
 FORBIDDEN_IN_A_ROW = 3
 REFUSED_UNANSWERED = 12
+NOT_JSON_IN_A_ROW = 3
 
 
 class Agenda:
@@ -33,6 +34,7 @@ class Agenda:
         self._forbidden: dict[str, int] = {}
         self._endpoints: set[str] = set()
         self._doubts: dict[str, int] = {}
+        self._not_json: dict[str, list[Chunk]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._queue or self._deferred or self._suspects)
@@ -93,6 +95,7 @@ class Agenda:
         self._open.add(series)
         self._endpoints.add(series.endpoint)
         self._forbidden.pop(series.endpoint, None)
+        self._not_json.pop(series.endpoint, None)
 
     def ended(self, series: Series) -> None:
         """An order of the series is over; if it was the canary and brought no page, the next chunk is the canary."""
@@ -143,9 +146,29 @@ class Agenda:
             self.stop(endpoint, "refused", reason)
         return endpoint in self.stopped
 
+    def not_json(self, chunk: Chunk, reason: str) -> bool:
+        """An answer that no provider wrote; met by several chunks without a page in between, a captive portal's.
+
+        True when the chunk stays open: its endpoint is stopped, or it is asked again at the end of the run. A chunk
+        that overlaps one before it (its half, or itself again) takes its place: it may be the one that is poisoned.
+        """
+        endpoint = chunk.series.endpoint
+        row = [other for other in self._not_json.get(endpoint, ()) if not _overlap(chunk, other)]
+        self._not_json[endpoint] = row = [*row, chunk]
+        waits = self.defer(chunk)
+        hopeless = not waits and len(chunk.symbols) == 1 and endpoint not in self._endpoints
+        if len(row) >= NOT_JSON_IN_A_ROW or hopeless:
+            self.stop(endpoint, "unreachable", reason)
+        return waits or endpoint in self.stopped
+
     def stop(self, endpoint: str, kind: str, reason: str) -> None:
         """Ask this endpoint nothing more in this run."""
         self.stopped.setdefault(endpoint, (kind, reason))
+
+
+def _overlap(one: Chunk, other: Chunk) -> bool:
+    same_time = one.window.start < other.window.end and other.window.start < one.window.end
+    return one.series == other.series and same_time and not set(one.symbols).isdisjoint(other.symbols)
 
 
 def _size(chunk: Chunk) -> tuple[int, int]:

@@ -13,6 +13,17 @@ Exceptions here are picklable: they carry positional text only.
 """
 
 
+def bug(error: BaseException) -> str:
+    """Kind and place of an unforeseen exception, for a report; not its words, which may hold anything."""
+    trace, place = error.__traceback__, ""
+    while trace is not None:
+        module = trace.tb_frame.f_globals.get("__name__", "")
+        if module.startswith("stagingest"):
+            place = f" in {module}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return f"{type(error).__name__}{place}"
+
+
 class StagingestError(Exception):
     """A failure the user is told about in one sentence.
 

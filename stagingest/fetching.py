@@ -5,6 +5,7 @@ import queue
 import resource
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -12,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from stagingest import catalog, limiter, settings, staging, worker
+from stagingest import catalog, limiter, opening, settings, staging, worker
 from stagingest.acknowledging import Course
 from stagingest.advice import advice
 from stagingest.allowance import Allowance
@@ -116,7 +117,7 @@ class _Run:
 
     def go(self) -> FetchSummary:
         """Record the plan, run it, record how it ended."""
-        started = self.clock()
+        started, self._began_s = self.clock(), time.monotonic()
         self.manifest.begin(self.id, [str(job.series) for job in self.plan.jobs], started)
         opening.close_stale(self.manifest, self.plan.stale, self.id, started)
         self.manifest.plan(self.plan.chunks, self.id)
@@ -125,7 +126,7 @@ class _Run:
         given_up = {failure.symbol: failure for failure in self.plan.given_up}
         left = every[len(chunks) :]
         if not chunks:
-            return self._end(Tally(failures=given_up), ("", ""), None, started)
+            return self._end(Tally(failures=given_up), ("", ""), None)
         supervisor = self._supervisor(chunks)
         supervisor.tally.failures.update(given_up)
         supervisor.tally.add(left)
@@ -156,7 +157,7 @@ class _Run:
             ending = Ending(f"--max-chunks {self.options.max_chunks}")
         if ending is None and self.plan.held_back:
             ending = Ending(str(self.options.few))
-        return self._end(supervisor.tally, stopped[0] if stopped else ("", ""), ending, started)
+        return self._end(supervisor.tally, stopped[0] if stopped else ("", ""), ending)
 
     def _drop(self) -> None:
         """End what is in flight: its chunks stay open."""
@@ -164,8 +165,8 @@ class _Run:
         for pool in self._pools:
             pool.kill()
 
-    def _end(self, tally: Tally, stopped: tuple[str, str], ending: Ending | None, started: datetime) -> FetchSummary:
-        summary = self._summary(tally, stopped, ending, started)
+    def _end(self, tally: Tally, stopped: tuple[str, str], ending: Ending | None) -> FetchSummary:
+        summary = self._summary(tally, stopped, ending)
         self.manifest.end(self.id, asdict(summary), self.clock())
         return summary
 
@@ -249,9 +250,7 @@ class _Run:
             "Nothing staged is lost; make room and run the same command again.",
         )
 
-    def _summary(
-        self, tally: Tally, stopped: tuple[str, str], ending: Ending | None, started: datetime
-    ) -> FetchSummary:
+    def _summary(self, tally: Tally, stopped: tuple[str, str], ending: Ending | None) -> FetchSummary:
         used = resource.getrusage(resource.RUSAGE_SELF)
         return FetchSummary(
             run=self.id,
@@ -270,7 +269,8 @@ class _Run:
             symbols_covered=self.plan.covered,
             failures=tuple(tally.failures.values()),
             refetched=tuple(sorted(tally.refetched)),
-            elapsed_s=(self.clock() - started).total_seconds(),
+            unknown_fields=tuple(sorted(tally.unknown)),
+            elapsed_s=time.monotonic() - self._began_s,
             cpu_s=used.ru_utime + used.ru_stime + self.cpu_s,
             peak_memory_bytes=self.peak_bytes,
             stopped=stopped[1],

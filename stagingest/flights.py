@@ -119,13 +119,14 @@ class Flights:
         return self._flights.pop(self._numbers.pop(future)).order
 
     def heard(self, beat: Beat, run: str) -> Chunk | None:
-        """Take a sign of life; the chunk it is about, None when that is not in flight any more."""
+        """Take a sign of life; its chunk when that has more pages than before."""
         flight = self._flights.get(beat.number)
         if flight is None or beat.run != run:
             return None
         flight.heard_s = time.monotonic()
+        more = beat.cost.pages > flight.cost.pages
         flight.cost, flight.waiting = beat.cost, beat.waiting
-        return flight.order.chunk
+        return flight.order.chunk if more else None
 
     @property
     def waiting(self) -> str:

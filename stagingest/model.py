@@ -170,11 +170,13 @@ class Page:
     """The rows of one response and the request for the next page, or None at the end.
 
     `table` holds the endpoint's page columns only (symbol first, as dictionary; ts as timestamp('us'));
-    constants of the series are added when the chunk is staged. `None` stands for zero rows.
+    constants of the series are added when the chunk is staged. `None` stands for zero rows. `unknown` names fields of
+    the rows that have no column.
     """
 
     table: "pa.Table | None"
     next: Request | None
+    unknown: frozenset[str] = frozenset()
 
     @property
     def rows(self) -> int:

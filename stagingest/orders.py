@@ -84,7 +84,8 @@ class Result:
         edges: first and last session of each symbol, when the order asked for them.
         bad: symbols the provider named as bad.
         stop: the endpoint cannot be asked any more: `credentials`, `unreachable`, `limited`, `down`, or `enough` (the
-            requests the run may make are spent); '' otherwise.
+            requests the run may make are spent); `not-json` takes several chunks to be sure of; '' otherwise.
+        unknown: fields of the answered rows that are not stored.
         cost: what was asked for it.
     """
 
@@ -96,4 +97,5 @@ class Result:
     edges: tuple[Edge, ...] = ()
     bad: tuple[str, ...] = ()
     stop: str = ""
+    unknown: tuple[str, ...] = ()
     cost: Cost = Cost()

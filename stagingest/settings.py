@@ -1,6 +1,7 @@
 """Credentials, base URLs, plans and folders, from the environment and `--env-file`."""
 
 import os
+import re
 import resource
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -48,6 +49,8 @@ BUDGETS = {
     )
 }
 
+_KEY_VARIABLES = {name for budget in BUDGETS.values() for _, names in budget.keys for name in names}
+
 
 @dataclass(frozen=True, slots=True)
 class Access:
@@ -90,19 +93,25 @@ def _key(names: tuple[str, ...], environ: Mapping[str, str]) -> Secret:
 
 def _origin(budget: Budget, environ: Mapping[str, str]) -> str:
     url = environ.get(budget.url_variable) or budget.url
-    parts = urlsplit(url)
-    loopback = parts.hostname in LOOPBACK
-    if parts.scheme not in ("https", "http") or not parts.hostname or parts.username or parts.query:
-        raise UsageError(f"{budget.url_variable} is no base URL.", f"Example: {budget.url}")
-    if parts.scheme == "http" and not loopback:
-        raise UsageError(f"{budget.url_variable} sends keys over http to {parts.hostname}.", "Use https.")
+    refused = UsageError(f"{budget.url_variable} is no base URL.", f"Example: {budget.url}")
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise refused from None
+    if parts.scheme not in ("https", "http") or not host or not re.fullmatch("[!-~]+", url):
+        raise refused
+    if "@" in parts.netloc or parts.path.strip("/") or parts.query or parts.fragment:
+        raise refused
+    if parts.scheme == "http" and host not in LOOPBACK:
+        raise UsageError(f"{budget.url_variable} sends keys over http to {host}.", "Use https.")
     return url.rstrip("/")
 
 
 def with_env_file(environ: Mapping[str, str], path: Path | None) -> dict[str, str]:
     """The environment with the lines `NAME=value` of a file added; the file, which was named, wins.
 
-    Raises UsageError when the file cannot be read or a line is not of that form.
+    Raises UsageError when the file cannot be read, or by others too, or a line is not of that form.
     """
     if path is None:
         return dict(environ)
@@ -122,6 +131,8 @@ def with_env_file(environ: Mapping[str, str], path: Path | None) -> dict[str, st
         if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
             value = value[1:-1]
         found[name.strip()] = value
+    if _KEY_VARIABLES & found.keys() and path.stat().st_mode & 0o077:
+        raise UsageError(f"--env-file {path} holds keys and others may read it.", f"Run `chmod 600 {path}`.")
     return {**environ, **found}
 
 

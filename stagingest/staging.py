@@ -218,6 +218,14 @@ def set_aside(root: Path, path: str) -> None:
         disk.replace(source, root / "quarantine" / source.name)
 
 
+def keep_body(root: Path, name: str, body: bytes) -> str:
+    """Write a body for a person to look at as `quarantine/<name>.body`; that path."""
+    path = f"quarantine/{name}.body"
+    with open(os.open(root / path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as file:
+        file.write(body)
+    return path
+
+
 def publish(root: Path, state: object) -> None:
     """Replace `run.json`, what `status` reads of a living run."""
     path = root / "run.json"

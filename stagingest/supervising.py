@@ -146,7 +146,7 @@ class Supervisor:
 
     def _heard(self, beat: Beat) -> None:
         chunk = self._flights.heard(beat, self._course.run)
-        if chunk and beat.cost.pages:
+        if chunk:
             self._answered(chunk.series)
 
     def _answered(self, series: Series) -> None:
@@ -180,10 +180,14 @@ class Supervisor:
         if result.stop == "enough":
             self.ending = self._caps.spent()
             return
-        if result.stop:
+        if result.stop == "not-json":
+            if self.agenda.not_json(chunk, result.reason):
+                return
+            result = replace(result, outcome=Outcome.REFUSED if len(chunk.symbols) > 1 else Outcome.FAILED)
+        elif result.stop:
             self.agenda.stop(chunk.series.endpoint, result.stop, result.reason)
             return
-        if result.cost.pages:
+        elif result.cost.pages:
             self._answered(chunk.series)
         if result.outcome is Outcome.DEFERRED:
             if self.agenda.defer(chunk):

@@ -80,6 +80,7 @@ class FetchSummary:
 
     `planned` = the sum of `outcomes` + `left`, counted in chunks (a split chunk counts as its children).
     `stopped` says why an endpoint was given up, `ended_by` names the option that ended the run.
+    `unknown_fields` are fields of the answered rows that have no column and were not stored.
     `cpu_s` is of the whole process tree; `peak_memory_bytes` is summed over it (PSS).
     """
 
@@ -99,6 +100,7 @@ class FetchSummary:
     symbols_covered: int
     failures: tuple[Failure, ...]
     refetched: tuple[str, ...]
+    unknown_fields: tuple[str, ...]
     elapsed_s: float
     cpu_s: float
     peak_memory_bytes: int
@@ -139,6 +141,7 @@ class Tally:
     cost: Cost = Cost()
     failures: dict[str, Failure] = field(default_factory=dict)
     refetched: set[str] = field(default_factory=set)
+    unknown: set[str] = field(default_factory=set)
     waiting: Counter[str] = field(default_factory=Counter)
 
     def add(self, chunks: Sequence[Chunk]) -> None:
@@ -148,6 +151,7 @@ class Tally:
 
     def asked(self, result: Result) -> None:
         """Count what an order cost, whatever becomes of it."""
+        self.unknown.update(result.unknown)
         self.cost += result.cost
 
     def close(self, chunk: Chunk, result: Result, *, covers: bool) -> None:

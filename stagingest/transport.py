@@ -91,7 +91,9 @@ class Client:
         if exchange.ended:
             reply = Fault(exchange.ended, _ENDED[exchange.ended])
         if isinstance(reply, Fault):
-            return Fault(reply.kind, plain(f"{origin.partition('://')[2]}: {reply.text}"))
+            # A fault may quote a header, and a server may repeat a key in one.
+            text = wire.redacted(reply.text.encode(), headers.values()).decode()
+            return Fault(reply.kind, plain(f"{origin.partition('://')[2]}: {text}"))
         return reply
 
     def abort(self) -> None:

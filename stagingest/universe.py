@@ -10,6 +10,9 @@ from pathlib import Path
 from stagingest.errors import UsageError
 from stagingest.model import Entry, Outcome
 from stagingest.providers import Endpoint
+from stagingest.verdict import plain
+
+LONGEST_NAME = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +47,10 @@ def resolve(names: Iterable[str], endpoint: Endpoint) -> Symbols:
     for name in dict.fromkeys(name.strip() for name in names):
         if not name:
             continue
-        symbol = endpoint.symbol(name)
+        symbol = endpoint.symbol(name) if name.isascii() and len(name) <= LONGEST_NAME else None
         if symbol is None:
-            rejected.append(name)
+            # It came from a file, perhaps: shown without what would move a terminal's cursor.
+            rejected.append(plain(name, LONGEST_NAME))
             continue
         if symbol != name.upper():
             changed.append((name, symbol))

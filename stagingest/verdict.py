@@ -78,6 +78,7 @@ class Decision:
         tries: how often the request may be asked, first time included.
         base_s, cap_s: arguments for `waits.backoff_s`.
         unreachable: the host could not be reached at all.
+        not_json: the answer is not the provider's.
     """
 
     kind: Kind
@@ -90,6 +91,16 @@ class Decision:
     base_s: float = 0.5
     cap_s: float = 30.0
     unreachable: bool = False
+    not_json: bool = False
+
+    @property
+    def stop(self) -> str:
+        """What it is called when this is the last word of an endpoint (Result.stop); '' when it is not."""
+        if self.kind is Kind.CREDENTIALS:
+            return "credentials"
+        if self.not_json:
+            return "not-json"
+        return "unreachable" if self.kind is Kind.STOP or self.unreachable else ""
 
 
 _PAGE = Decision(Kind.PAGE)

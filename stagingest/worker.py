@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stagingest.errors import StagingestError, bug
 from stagingest.limiter import GateSpec
-from stagingest.model import Secret
+from stagingest.model import Outcome, Secret
 from stagingest.orders import Cost, Order, Result
 
 if TYPE_CHECKING:
@@ -70,9 +71,15 @@ def setup(note: Callable[[object], None], with_: Setup) -> None:
 
 
 def fetch_chunk(order: Order) -> Result:
-    """Carry out an order in this process. Raises StagingError when its file cannot be written."""
+    """Carry out an order in this process. Raises OSError when its file cannot be written."""
     assert _lanes is not None
-    return _lanes.fetch(order)
+    try:
+        return _lanes.fetch(order)
+    except (StagingestError, OSError, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001 -- a bug in reading one chunk must not cost the others
+        # The words of a foreign exception may quote a header; they do not leave this process.
+        return Result(Outcome.FAILED, f"a bug of stagingest: {bug(error)}")
 
 
 def abort() -> None:

@@ -143,6 +143,7 @@ def test_a_missing_key_exits_4_and_a_file_of_keys_serves(place: Desk) -> None:
     ended = run(place, *asked, **bare)
     assert (ended.returncode, "APCA_API_KEY_ID is not set" in ended.stderr) == (4, True)
     (place.root / "keys").write_text("export APCA_API_KEY_ID='k'\nAPCA_API_SECRET_KEY=s\n")
+    (place.root / "keys").chmod(0o600)
     environ = {name: value for name, value in place.environ.items() if name not in bare}
     served = subprocess.run(
         [*COMMAND, *asked, "--env-file", "keys"],

@@ -372,9 +372,9 @@ def test_a_full_disk_is_told_and_the_same_fetch_continues(place: Desk, monkeypat
 def test_a_provider_that_only_refuses_is_left_alone_and_the_same_command_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stagingest import lanes
+    from stagingest import exchanges
 
-    monkeypatch.setattr(lanes, "LIMITED_S", 0.2)
+    monkeypatch.setattr(exchanges, "LIMITED_S", 0.2)
     refusing = sim.Policy(faults=(sim.Fault("status", status=429, headers=(("Retry-After", "0"),)),))
     with desk(tmp_path, symbols=3, policy=refusing) as place:
         fetched = place.fetch(symbols=place.market.symbols, **YEAR)

@@ -36,12 +36,18 @@ GROUPS = [
 ]
 RANK = {name: rank for rank, group in enumerate(GROUPS) for name in group.split()}
 # What a module was divided into shares its place and knows it as the modules of a folder know each other.
-PARTS = {"model": "orders", "api": "asking", "cli": "__main__", "loading": "batching", "worker": "lanes cooking"}
-PARTS |= {
-    "fetching": "supervising acknowledging surveying flights advice opening",
-    "manifest": "store loads givenup strikes",
+PARTS = {
+    "api": "asking",
+    "cli": "__main__",
+    "fetching": "acknowledging advice flights opening supervising surveying",
+    "limiter": "allowance",
+    "loading": "batching",
+    "manifest": "givenup loads store strikes",
+    "model": "orders",
+    "pool": "desk inprocess slots",
+    "transport": "deadline wire",
+    "worker": "cooking errand exchanges lanes misread",
 }
-PARTS |= {"pool": "desk inprocess slots", "transport": "deadline wire", "limiter": "allowance"}
 PART_OF = {part: whole for whole, parts in PARTS.items() for part in parts.split()}
 STRANGERS = [("worker", "manifest"), ("worker", "targets"), ("fetching", "targets"), ("providers", "sim")]
 

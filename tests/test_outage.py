@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from desk import Desk, desk
 
-from stagingest import circuit, lanes, sim
+from stagingest import circuit, exchanges, sim
 from stagingest.providers import alpaca
 
 MINUTES: dict[str, Any] = {"timeframe": "1Min", "start": "2024-05-06", "end": "2024-05-24"}
@@ -91,7 +91,7 @@ def test_a_provider_that_is_gone_for_a_while_is_waited_for_and_no_chunk_is_burne
 def test_a_provider_in_trouble_for_too_long_is_left_alone_and_its_chunks_stay_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lanes, "LIMITED_S", 1.5)
+    monkeypatch.setattr(exchanges, "LIMITED_S", 1.5)
     with desk(tmp_path, symbols=8, policy=sim.Policy(page_cap=700, latency_s=0.2)) as place:
         trouble = Trouble(place, back_with=sim.Policy(faults=(sim.Fault("status", status=500),)))
         place.progress, place.say = trouble.progress, trouble.say  # type: ignore[method-assign]

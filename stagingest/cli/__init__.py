@@ -4,6 +4,7 @@ import gc
 import os
 import signal
 import sys
+from difflib import get_close_matches
 from importlib import import_module
 from types import FrameType
 
@@ -11,7 +12,7 @@ import click
 
 from stagingest import __version__
 from stagingest.cli.options import Terminated, same_command
-from stagingest.errors import StagingestError
+from stagingest.errors import StagingestError, UsageError, bug
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "STAGINGEST", "max_content_width": 110}
 _terminations: list[int] = []
@@ -28,6 +29,9 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of that name, None when there is none."""
         if cmd_name not in _COMMANDS:
+            near = get_close_matches(cmd_name, _COMMANDS, 1)
+            if near and not ctx.resilient_parsing:
+                raise UsageError(f"There is no command {cmd_name!r}.", f"The nearest is {near[0]}.")
             return None
         command: click.Command = getattr(import_module(f"stagingest.cli.{cmd_name}"), cmd_name)
         return command
@@ -71,6 +75,11 @@ def main() -> None:
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
         click.echo(f"Error: {error.strerror or error}{where}. What is staged stays.", err=True)
+        code = 1
+    except Exception as error:  # noqa: BLE001 -- a traceback helps no user, and its last line may quote anything
+        click.echo(
+            f"Error: a bug of stagingest: {bug(error)}. What is staged stays; please report the command.", err=True
+        )
         code = 1
     sys.exit(code if isinstance(code, int) else 0)
 

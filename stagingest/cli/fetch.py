@@ -57,7 +57,7 @@ def fetch(as_json: bool, dry_run: bool, env_file: Path | None, **options: Any) -
     if as_json:
         o.document("fetch", **_document(fetched))
     else:
-        _words(fetched, arguments["staging"])
+        _words(fetched, arguments["staging"], capped=bool(arguments["max_rps"]))
     sys.exit(fetched.exit_code)
 
 
@@ -89,7 +89,7 @@ def _document(fetched: "Fetched") -> dict[str, Any]:
     }
 
 
-def _words(fetched: "Fetched", staging: Path) -> None:
+def _words(fetched: "Fetched", staging: Path, *, capped: bool) -> None:
     summary, names = fetched.summary, fetched.question.names
     for note in fetched.question.notes:
         o.say(note)
@@ -101,10 +101,11 @@ def _words(fetched: "Fetched", staging: Path) -> None:
         o.out(f"nothing to ask: all {summary.symbols} symbols are covered")
     else:
         _counts(summary)
-    for failure in summary.failures[:20]:
-        o.say(f"  {failure.symbol}: {failure.outcome}, {failure.reason}")
-    if len(summary.failures) > 20:
-        o.say(f"  and {len(summary.failures) - 20} more; see `stagingest status --staging {staging}`")
+    if summary.limited and capped:
+        o.say(f"{summary.limited} requests were answered 429: --max-rps is above what the provider allows.")
+    if summary.unknown_fields:
+        o.say(f"Not stored: fields {o.few(summary.unknown_fields)} of the provider's rows, which have no column.")
+    _failures(summary, staging)
     if summary.stopped:
         o.say(f"Stopped: {summary.stopped}")
     if summary.ended_by:
@@ -114,6 +115,13 @@ def _words(fetched: "Fetched", staging: Path) -> None:
         o.say(f"{left}Continue with:\n  {o.same_command()}")
     elif summary.rows:
         o.say(f"Next: stagingest load --staging {shlex.quote(str(staging))}")
+
+
+def _failures(summary: "FetchSummary", staging: Path) -> None:
+    for failure in summary.failures[:20]:
+        o.say(f"  {failure.symbol}: {failure.outcome}, {failure.reason}")
+    if len(summary.failures) > 20:
+        o.say(f"  and {len(summary.failures) - 20} more; see `stagingest status --staging {staging}`")
 
 
 def _counts(summary: "FetchSummary") -> None:

@@ -37,3 +37,10 @@ class Endpoint(Protocol):
 
     def read(self, chunk: Chunk, request: Request, body: bytes) -> Page:
         """The page in a response body. Raises PageError when it is not one."""
+
+
+def may_be_cut(endpoint: Endpoint, chunk: Chunk, rows: int) -> bool:
+    """Whether a last page of so many rows may be a silent cut, which a chunk shows when it is asked in two parts."""
+    days = (chunk.window.end - chunk.window.start).days
+    divisible = len(chunk.symbols) > 1 or (endpoint.kind is Kind.HISTORY and days > 1)
+    return divisible and rows >= endpoint.cut(chunk.series).page_rows

@@ -17,7 +17,7 @@ from stagingest.errors import PageError
 from stagingest.model import Chunk, Page, Request, Series, Window
 from stagingest.providers import proved
 from stagingest.providers.paging import envelope_of, following
-from stagingest.providers.rows import COUNTS, DOUBLES, REQUIRED, Rows, runs
+from stagingest.providers.rows import COUNTS, DOUBLES, KEYS, REQUIRED, Rows, runs
 from stagingest.providers.timeframe import Timeframe
 
 # A short page is read by name before its proof is compiled.
@@ -49,7 +49,7 @@ def read(chunk: Chunk, request: Request, body: bytes, symbol: str) -> Page:
     minutes = Timeframe.parse(chunk.series["interval"]).unit == "min"
     rows = (proved.read(body, minutes=minutes) if len(body) >= PROVED_FROM_BYTES else None) or named(body)
     _check(rows, chunk, request)
-    return Page(rows.table(symbol) if len(rows.ts) else None, following(request, rows.envelope))
+    return Page(rows.table(symbol) if len(rows.ts) else None, following(request, rows.envelope), rows.unknown)
 
 
 def session_dates(ts: pa.Array, series: Series, window: Window) -> pa.Array:
@@ -83,7 +83,7 @@ def named(body: bytes) -> Rows:
     if columns is None:
         columns = _split(pa.array([_clean(name, bar) for name, bars in by_symbol.items() for bar in bars], _CLEAN))
     symbols = runs(list(by_symbol), list(accumulate(map(len, by_symbol.values()))))
-    return Rows(envelope, symbols, columns.pop("t"), columns)
+    return Rows(envelope, symbols, columns.pop("t"), columns, frozenset[str]().union(*bars) - KEYS)
 
 
 def _by_symbol(data: Any) -> dict[str, list[Any]]:

@@ -23,12 +23,14 @@ class Rows:
         symbols: dictionary<int32, string>, one value per row; no name is there twice or without a row.
         ts: timestamp('us'), UTC.
         values: float64 (counts: int64) by wire key; `n` and `vw` may be missing or hold nulls.
+        unknown: other keys that bars have.
     """
 
     envelope: Mapping[str, Any]
     symbols: pa.DictionaryArray
     ts: pa.Array
     values: Mapping[str, pa.Array]
+    unknown: frozenset[str] = frozenset()
 
     def table(self, symbol: str) -> pa.Table:
         """The rows as page columns: `symbol`, ts, open, high, low, close, volume, trade_count, vwap."""
