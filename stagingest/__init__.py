@@ -6,15 +6,17 @@ Public names load lazily, so that importing the package imports no library:
     fetch(...)   ask a provider for what is missing and stage it      -> Fetched
     load(...)    move what is staged into a target                    -> LoadSummary
     status(...)  what a staging directory holds and is doing          -> Standing
+    retry(...)   make due again what was given up                     -> Retried
+    repair(...)  rebuild a damaged manifest from the staged files     -> Repaired
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stagingest.api import fetch, load, plan, status
+    from stagingest.api import fetch, load, plan, repair, retry, status
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "fetch", "load", "plan", "status"]
+__all__ = ["__version__", "fetch", "load", "plan", "repair", "retry", "status"]
 
 
 def __getattr__(name: str) -> Any:

@@ -72,10 +72,7 @@ class Acknowledger:
         chunk = order.chunk
         endpoint = catalog.endpoint(chunk.series.endpoint)
         asked_at = result.asked_at or self._clock()
-        # Nothing after `not_after` was asked, however late the answer came (a laptop asleep, a long pause).
-        until = asked_at if order.not_after is None else min(asked_at, order.not_after + RECENT)
-        final = chunk.window.end <= endpoint.final_before(chunk.series, until)
-        covers = result.outcome in GOOD and final
+        covers = result.outcome in GOOD and is_final(order, asked_at)
         if result.outcome is Outcome.REFUSED:
             # A refusal that names nobody may be about the question, unless others of the series were answered.
             covers = bool(result.bad) or chunk.series in self.answered
@@ -122,7 +119,7 @@ class Acknowledger:
         moved = {
             symbol
             for symbol in entry.chunk.symbols
-            if asked and _moved(known.get(symbol, {}), seen.get(symbol, {}), window)
+            if asked and has_moved(known.get(symbol, {}), seen.get(symbol, {}), window)
         } - self._tally.refetched
         for symbol in moved:
             known.pop(symbol)
@@ -156,7 +153,15 @@ class Acknowledger:
         return planning.merged([*before, *now, entry.chunk.window])
 
 
-def _moved(known: Mapping[date, str], seen: Mapping[date, str], window: Window) -> bool:
+def is_final(order: Order, asked_at: datetime) -> bool:
+    """Whether what was answered at `asked_at` does not change any more."""
+    chunk = order.chunk
+    # Nothing after `not_after` was asked, however late the answer came (a laptop asleep, a long pause).
+    until = asked_at if order.not_after is None else min(asked_at, order.not_after + RECENT)
+    return chunk.window.end <= catalog.endpoint(chunk.series.endpoint).final_before(chunk.series, until)
+
+
+def has_moved(known: Mapping[date, str], seen: Mapping[date, str], window: Window) -> bool:
     """Whether known sessions inside a window that was asked again read differently, or are not there any more."""
     inside = {day: digest for day, digest in known.items() if window.start <= day < window.end}
     if not seen:

@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from stagingest.loading import Listener as LoadListener
     from stagingest.loading import LoadSummary
     from stagingest.planning import Few
+    from stagingest.repairing import Repaired
     from stagingest.standing import Standing
     from stagingest.supervising import Listener
     from stagingest.surveying import Plan
     from stagingest.tally import FetchSummary
+    from stagingest.upkeep import Retried
 
 
 class Asked(TypedDict, total=False):
@@ -213,6 +215,39 @@ def status(staging: str | Path = "staging") -> "Standing":
     from stagingest import standing
 
     return standing.standing(Path(staging))
+
+
+def retry(
+    staging: str | Path = "staging",
+    dataset: str = "",
+    *,
+    outcomes: Iterable[str] = (),
+    symbols: Iterable[str] = (),
+    chunks: Iterable[str] = (),
+) -> "Retried":
+    """Make due again what was refused, quarantined, failed or forbidden; asks nothing, the next fetch does.
+
+    Args:
+        staging: the staging directory.
+        dataset: a dataset or endpoint, '' for every one.
+        outcomes: of those four, none for all.
+        symbols, chunks: only chunks with one of these symbols, or with one of these ids.
+
+    Raises UsageError for a name under which nothing was given up, HeldError while a fetch holds `staging`.
+    """
+    from stagingest import upkeep
+
+    return upkeep.retry(Path(staging), dataset, tuple(outcomes), tuple(symbols), tuple(chunks))
+
+
+def repair(staging: str | Path = "staging") -> "Repaired":
+    """Rebuild the manifest of a staging directory from its files when it is missing or damaged.
+
+    Raises StagingError when `staging` is no staging directory, HeldError while somebody works in it.
+    """
+    from stagingest import repairing
+
+    return repairing.repair(Path(staging))
 
 
 def _wanted(dataset: str, asked: Asked) -> "Wanted":

@@ -66,4 +66,5 @@ def _footer(staging_id: str, order: Order, kind: Dataset, asked_at: datetime) ->
         "stagingest.window": str(chunk.window),
         "stagingest.schema": str(kind.schema),
         "stagingest.asked_at": asked_at.isoformat(),
+        "stagingest.not_after": order.not_after.isoformat() if order.not_after else "",
     }

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from stagingest import catalog, limiter, opening, settings, staging, worker
+from stagingest import catalog, limiter, opening, preflight, settings, staging, worker
 from stagingest.acknowledging import Course
 from stagingest.advice import advice
 from stagingest.allowance import Allowance
@@ -82,10 +82,13 @@ def fetch(
     budgets = sorted({catalog.endpoint(job.series.endpoint).budget for job in jobs})
     accesses = [settings.access(budget, options.environ) for budget in budgets]
     root = staging.prepare(options.root)
+    preflight.refuse_strangers(root)
     if options.processes:
         warm(PRELOAD)
     with ExitStack() as stack:
         stack.enter_context(staging.Lock.take(root / "run.lock", "fetching"))
+        preflight.probe(root)
+        opening.refuse_lost_manifest(root)
         manifest = stack.enter_context(Manifest.write(root))
         opening.tidy(root, manifest)
         plan = survey(jobs, manifest, clock(), options.few, resume=options.resume, max_rps=options.max_rps)
@@ -121,15 +124,14 @@ class _Run:
         self.manifest.begin(self.id, [str(job.series) for job in self.plan.jobs], started)
         opening.close_stale(self.manifest, self.plan.stale, self.id, started)
         self.manifest.plan(self.plan.chunks, self.id)
-        every = opening.without_killers(self.manifest, self.plan.all_chunks, self.id, started)
+        tally = Tally(failures={failure.symbol: failure for failure in self.plan.given_up})
+        every = opening.give_up_killers(self.manifest, self.plan.all_chunks, tally, self.id, started)
         chunks = every[: self.options.max_chunks]
-        given_up = {failure.symbol: failure for failure in self.plan.given_up}
         left = every[len(chunks) :]
         if not chunks:
-            return self._end(Tally(failures=given_up), ("", ""), None)
-        supervisor = self._supervisor(chunks)
-        supervisor.tally.failures.update(given_up)
-        supervisor.tally.add(left)
+            return self._end(tally, ("", ""), None)
+        tally.add(left)
+        supervisor = self._supervisor(chunks, tally)
         try:
             supervisor.run()
             if supervisor.under_way:
@@ -170,9 +172,10 @@ class _Run:
         self.manifest.end(self.id, asdict(summary), self.clock())
         return summary
 
-    def _supervisor(self, chunks: tuple[Chunk, ...]) -> Supervisor:
+    def _supervisor(self, chunks: tuple[Chunk, ...], tally: Tally) -> Supervisor:
         processes, lanes = self._size(chunks)
         course = Course(self.id, self.root, self.plan.jobs, chunks, self.plan.known)
+        self._look_around(processes, lanes, len(chunks))
         cooks = max(1, settings.cores() // max(1, processes))
         routes = self._routes()
         self._gates = [gate.open() for route in routes.values() for gate in route.gates]
@@ -189,7 +192,16 @@ class _Run:
             self._events,
             self.options.realtime,
         )
-        return Supervisor(course, crew, self.manifest, self.listener, self.clock, self._measure, self.options.caps)
+        return Supervisor(
+            course, crew, self.manifest, self.listener, self.clock, self._measure, self.options.caps, tally
+        )
+
+    def _look_around(self, processes: int, lanes: int, files: int) -> None:
+        surroundings = preflight.measure(self.root)
+        preflight.make_room_for_files(surroundings, preflight.files_needed(processes, lanes))
+        need_bytes = sum(estimate.bytes for estimate in self.plan.estimates.values())
+        for text in preflight.warnings(surroundings, need_bytes, files):
+            self.listener.say(text)
 
     def _size(self, chunks: Sequence[Chunk]) -> tuple[int, int]:
         """Processes and lanes each: as many processes as cores, none extra for a small job."""

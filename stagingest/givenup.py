@@ -45,13 +45,13 @@ def by_symbol(manifest: Manifest, series: Series) -> dict[str, tuple[str, str]]:
     return found
 
 
-def problems(manifest: Manifest, limit: int = 20) -> list[tuple[str, str, str, str]]:
-    """(endpoint, outcome, symbols, reason) of the newest closed chunks that are neither staged nor empty.
+def problems(manifest: Manifest, limit: int = 20) -> list[tuple[str, str, str, str, str]]:
+    """(endpoint, outcome, symbols, reason, chunk id) of the newest closed chunks that are neither staged nor empty.
 
     Those that a retry made due again are left out.
     """
     sql = (
-        "SELECT s.endpoint, e.outcome, c.symbols, e.reason FROM entries e JOIN chunks c ON c.id = e.chunk "  # noqa: S608
+        "SELECT s.endpoint, e.outcome, c.symbols, e.reason, c.id FROM entries e JOIN chunks c ON c.id = e.chunk "  # noqa: S608
         f"JOIN series s ON s.id = c.series {_LAST}"
         "WHERE c.state = 'closed' AND e.outcome NOT IN ('staged', 'empty', 'split') "
         "AND (e.covers = 1 OR e.outcome NOT IN ('refused', 'quarantined')) ORDER BY e.seq DESC LIMIT ?"

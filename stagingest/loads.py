@@ -27,6 +27,10 @@ class Loads(Store):
         """seq -> reason."""
         return dict(self.db.execute("SELECT seq, reason FROM complaints").fetchall())
 
+    def greatest(self, staging: str) -> int:
+        """The greatest `seq` that a target was seen to have of a staging directory, 0 for none."""
+        return int(self.value("SELECT coalesce(max(seq), 0) FROM taken WHERE staging = ?", staging))
+
     def remember(self, target: str, staging: str, taken: Iterable[int]) -> None:
         """Replace what is known of a target's ledger for this staging root."""
         with self.transaction():

@@ -75,6 +75,11 @@ class Manifest(Store):
         identity = secrets.token_hex(8)
         self.db.execute("INSERT INTO staging VALUES (?, ?)", (identity, datetime.now(UTC).isoformat()))
 
+    def adopt(self, identity: str, after: int) -> None:
+        """A manifest that is made anew takes the id of the old one; its entries are numbered after `after`."""
+        self.db.execute("UPDATE staging SET id = ?", (identity,))
+        self.db.execute("INSERT INTO sqlite_sequence VALUES ('entries', ?)", (after,))
+
     @property
     def staging_id(self) -> str:
         """The random id of this staging root, also in every file's footer."""

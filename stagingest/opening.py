@@ -1,15 +1,31 @@
 """What a run finds of the runs before it, and settles before it asks anything."""
 
+import shlex
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
 from stagingest import staging, strikes
 from stagingest.agenda import STRIKES
+from stagingest.errors import StagingError
 from stagingest.loads import read_complaints
 from stagingest.manifest import Ack, Manifest
 from stagingest.model import Chunk, Outcome
 from stagingest.orders import Order, Result
+from stagingest.tally import Tally
+
+
+def refuse_lost_manifest(root: Path) -> None:
+    """A directory with files and no manifest has lost it: a new one would know nothing of them.
+
+    Raises StagingError naming the command that rebuilds it.
+    """
+    path = root / Manifest.file
+    if not (path.exists() and path.stat().st_size) and next((root / "data").rglob("*.parquet"), None):
+        raise StagingError(
+            f"{root} holds staged files and no manifest.",
+            f"Run `stagingest repair --staging {shlex.quote(str(root))}`.",
+        )
 
 
 def tidy(root: Path, manifest: Manifest) -> None:
@@ -37,10 +53,15 @@ def close_stale(manifest: Manifest, chunks: Sequence[Chunk], run: str, now: date
     manifest.record([Ack(Order(run, 0, chunk), result, False, now, 1) for chunk in chunks])
 
 
-def without_killers(manifest: Manifest, chunks: Sequence[Chunk], run: str, now: datetime) -> tuple[Chunk, ...]:
+def give_up_killers(
+    manifest: Manifest, chunks: Sequence[Chunk], tally: Tally, run: str, now: datetime
+) -> tuple[Chunk, ...]:
     """The chunks without those that took every process down that tried them: these are given up by name."""
     deaths = strikes.read(manifest)
     killers = [chunk for chunk in chunks if deaths.get(chunk.id, 0) >= STRIKES]
     result = Result(Outcome.QUARANTINED, f"its process died {STRIKES} times")
     manifest.record([Ack(Order(run, 0, chunk), result, True, now, 1) for chunk in killers])
+    tally.add(killers)
+    for chunk in killers:
+        tally.close(chunk, result, covers=True)
     return tuple(chunk for chunk in chunks if chunk not in killers)

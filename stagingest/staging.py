@@ -57,9 +57,10 @@ class Lock:
         """
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         if not _taken(fd):
-            holder = os.pread(fd, 400, 0).decode(errors="replace").strip() or "another process"
             os.close(fd)
-            raise HeldError(f"{path.parent} is held for {what} by {holder}.", "Wait for it, or stop it.") from None
+            raise HeldError(
+                f"{path.parent} is held for {what} by {holder(path)}.", "Wait for it, or stop it."
+            ) from None
         text = f"process {os.getpid()} on {socket.gethostname()} since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC\n"
         os.ftruncate(fd, 0)
         os.pwrite(fd, text.encode(), 0)
@@ -74,6 +75,11 @@ class Lock:
 
     def __exit__(self, *exc: object) -> None:
         self.release()
+
+
+def holder(path: Path) -> str:
+    """Who holds the lock on a file, as the holder wrote it there."""
+    return path.read_bytes()[:400].decode(errors="replace").strip() or "another process"
 
 
 def _taken(fd: int) -> bool:

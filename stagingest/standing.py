@@ -34,7 +34,7 @@ class Standing:
     """A staging directory as it stands.
 
     `running` is what the living fetch published a second ago (in flight with ages in seconds), None when none lives;
-    `problems` are (endpoint, outcome, symbols, reason) of the newest failures; `complaints` of `load` are
+    `problems` are (endpoint, outcome, symbols, reason, chunk id) of the newest failures; `complaints` of `load` are
     (seq, reason) of entries whose file the next fetch will replace.
     """
 
@@ -45,7 +45,7 @@ class Standing:
     run_age_s: float | None
     loading: bool
     last_run: tuple[str, str, str | None, str] | None
-    problems: tuple[tuple[str, str, str, str], ...]
+    problems: tuple[tuple[str, str, str, str, str], ...]
     complaints: tuple[tuple[int, str], ...]
     free_bytes: int
 

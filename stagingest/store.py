@@ -1,5 +1,6 @@
 """One SQLite file of a staging directory: versions and transactions; the only door to sqlite3."""
 
+import shlex
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,36 +10,49 @@ from typing import Any, Self
 from stagingest import disk
 from stagingest.errors import StagingError
 
+SQLITE_VERSION = sqlite3.sqlite_version
 
-class EmptyError(StagingError):
+
+class DamagedError(StagingError):
+    """The file cannot be read as what it was."""
+
+
+class EmptyError(DamagedError):
     """The file is there, but nothing was ever committed to it."""
 
 
 class _Connection(sqlite3.Connection):
     """Its errors are ours: one sentence instead of a traceback."""
 
+    root: Path | None = None
+
     def execute(self, *args: Any) -> sqlite3.Cursor:
         """As sqlite3's; raises StagingError."""
         try:
             return super().execute(*args)
         except sqlite3.Error as error:
-            raise _refusal(error) from None
+            raise _refusal(error, self.root) from None
 
     def executemany(self, *args: Any) -> sqlite3.Cursor:
         """As sqlite3's; raises StagingError."""
         try:
             return super().executemany(*args)
         except sqlite3.Error as error:
-            raise _refusal(error) from None
+            raise _refusal(error, self.root) from None
 
 
-def _refusal(error: sqlite3.Error) -> StagingError:
-    return StagingError(
-        f"The record of the staging directory cannot be used: {error}.", "Is its disk full, or damaged?"
-    )
+_DAMAGED = ("file is not a database", "malformed", "disk image", "no such table", "no such column")
 
 
-def _connect(path: Path, *, writable: bool) -> sqlite3.Connection:
+def _refusal(error: sqlite3.Error, root: Path | None = None) -> StagingError:
+    text = f"The record of the staging directory cannot be used: {error}."
+    if any(words in str(error) for words in _DAMAGED):
+        where = f" --staging {shlex.quote(str(root))}" if root else ""
+        return DamagedError(text, f"Run `stagingest repair{where}`.")
+    return StagingError(text, "Is its disk full? Make room and run the same command again.")
+
+
+def _connect(path: Path, *, writable: bool) -> _Connection:
     mode = "rwc" if writable else "ro"
     uri = f"{path.resolve().as_uri()}?mode={mode}"
     try:
@@ -66,6 +80,7 @@ class Store:
                 f"{root} is no staging directory: it has no {self.file}.", "Run `stagingest fetch` first."
             )
         self.db = _connect(path, writable=writable)
+        self.db.root = root
         try:
             self._prepare(path, writable=writable)
         except BaseException:
@@ -101,6 +116,12 @@ class Store:
             if version == 1:
                 self.created()
             self.db.execute(f"PRAGMA user_version={version}")
+
+    def check(self) -> None:
+        """Read all of the file. Raises DamagedError when it is not whole."""
+        found = str(self.value("PRAGMA integrity_check(1)"))
+        if found != "ok":
+            raise DamagedError(f"{self.file} is damaged: {found}.")
 
     def created(self) -> None:
         """What a new file starts with."""

@@ -53,8 +53,9 @@ class Supervisor:
         clock: Callable[[], datetime],
         sample: Callable[[], None],
         caps: Caps,
+        tally: Tally,
     ) -> None:
-        self.tally = Tally()
+        self.tally = tally
         self._strikes = strikes.read(manifest)
         self.agenda = Agenda(self._strikes)
         self._manifest = manifest

@@ -45,7 +45,9 @@ PARTS = {
     "manifest": "givenup loads store strikes",
     "model": "orders",
     "pool": "desk inprocess slots",
+    "staging": "preflight",
     "transport": "deadline wire",
+    "upkeep": "repairing",
     "worker": "cooking errand exchanges lanes misread",
 }
 PART_OF = {part: whole for whole, parts in PARTS.items() for part in parts.split()}

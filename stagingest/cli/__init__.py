@@ -16,7 +16,7 @@ from stagingest.errors import StagingestError, UsageError, bug
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "STAGINGEST", "max_content_width": 110}
 _terminations: list[int] = []
-_COMMANDS = ("plan", "fetch", "load", "status", "sim", "demo")
+_COMMANDS = ("plan", "fetch", "load", "status", "retry", "repair", "doctor", "sim", "demo")
 
 
 class _Commands(click.Group):

@@ -82,15 +82,16 @@ def asked(options: dict[str, Any]) -> dict[str, Any]:
     """The keyword arguments of `stagingest.plan` and `stagingest.fetch` in the options of a command."""
     from stagingest import universe
 
-    names = _listed(options.pop("symbols"))
+    names = listed(options.pop("symbols"))
     for file in options.pop("symbols_file"):
         names += universe.from_file(file)
     options["symbols"] = names
-    options["underlyings"] = _listed(options.pop("underlyings"))
+    options["underlyings"] = listed(options.pop("underlyings"))
     return options
 
 
-def _listed(texts: tuple[str, ...]) -> list[str]:
+def listed(texts: tuple[str, ...]) -> list[str]:
+    """The names in texts that separate them by commas."""
     return [name.strip() for text in texts for name in text.split(",") if name.strip()]
 
 

@@ -72,7 +72,7 @@ def _now(found: "Standing") -> None:
 
 
 def _troubles(found: "Standing") -> None:
-    for endpoint, outcome, symbols, reason in found.problems:
+    for endpoint, outcome, symbols, reason, _ in found.problems:
         o.out(f"  {endpoint} {outcome}: {o.few(symbols.split(','), 5)}: {reason}")
     for seq, reason in found.complaints:
         o.out(f"  entry {seq} could not be loaded: {reason}; the next fetch asks for it again")

@@ -1,0 +1,121 @@
+"""What a person may do to a staging directory: make due again what was given up, and rebuild its manifest."""
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from difflib import get_close_matches
+from pathlib import Path
+
+from stagingest import catalog, givenup, strikes
+from stagingest.errors import UsageError
+from stagingest.givenup import RETRIED, GivenUp
+from stagingest.manifest import Manifest
+from stagingest.model import Kind, Outcome, Series
+from stagingest.staging import Lock
+
+_DAY = timedelta(days=1)
+# Parameters of a series that are options of `fetch`, and the values these have when they are not given.
+_OPTIONS = {
+    "interval": ("timeframe", "1d"),
+    "feed": ("feed", "sip"),
+    "adjustment": ("adjustment", "raw"),
+    "currency": ("currency", "USD"),
+    "asof": ("asof", ""),
+    "expiry_gte": ("expiry-gte", ""),
+    "expiry_lte": ("expiry-lte", ""),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """What became due: the chunks, how many of each outcome, their symbols, and the fetches that ask them."""
+
+    chunks: tuple[GivenUp, ...]
+    commands: tuple[tuple[str, ...], ...]
+
+    @property
+    def outcomes(self) -> dict[str, int]:
+        """Chunks of each outcome."""
+        return dict(sorted(Counter(each.outcome.value for each in self.chunks).items()))
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """Symbols, sorted."""
+        return tuple(sorted({symbol for each in self.chunks for symbol in each.chunk.symbols}))
+
+
+def retry(
+    root: Path,
+    dataset: str = "",
+    outcomes: Collection[str] = (),
+    symbols: Collection[str] = (),
+    chunks: Collection[str] = (),
+) -> Retried:
+    """Make due again what was given up; asks nothing.
+
+    Args:
+        root: the staging directory.
+        dataset: a dataset or endpoint; '' is every one.
+        outcomes: of `refused`, `quarantined`, `failed`, `forbidden`; none is all four.
+        symbols, chunks: only chunks with one of these symbols or with one of these ids; none is all.
+
+    Raises:
+        UsageError: a name that nothing was given up under, with the nearest one.
+        HeldError: a fetch holds the directory.
+    """
+    wanted = [_outcome(text) for text in outcomes] or list(RETRIED)
+    endpoint = catalog.resolve(dataset).name if dataset else ""
+    with Lock.take(root / "run.lock", "retrying"), Manifest.write(root) as manifest:
+        found = givenup.chunks(manifest, wanted)
+        if endpoint:
+            found = [each for each in found if each.chunk.series.endpoint == endpoint]
+        _known("symbol", symbols, {symbol for each in found for symbol in each.chunk.symbols})
+        _known("chunk", chunks, {each.chunk.id for each in found})
+        if symbols or chunks:
+            found = [
+                each for each in found if each.chunk.id in chunks or not set(symbols).isdisjoint(each.chunk.symbols)
+            ]
+        givenup.make_due(manifest, found)
+        strikes.clear(manifest, [each.chunk.id for each in found])
+    return Retried(tuple(found), tuple(_commands(found)))
+
+
+def _outcome(text: str) -> Outcome:
+    names = [outcome.value for outcome in RETRIED]
+    if text not in names:
+        near = get_close_matches(text, names, 1, 0.0)[0]
+        raise UsageError(
+            f"There is nothing to retry called {text!r}.", f"The nearest is {near}; there are {', '.join(names)}."
+        )
+    return Outcome(text)
+
+
+def _known(what: str, asked: Collection[str], there: Collection[str]) -> None:
+    for text in asked:
+        if text not in there:
+            near = get_close_matches(text, there, 1, 0.0)
+            hint = f"The nearest is {near[0]}." if near else "Nothing was given up."
+            raise UsageError(f"No {what} {text!r} was given up.", hint)
+
+
+def _commands(found: Sequence[GivenUp]) -> list[tuple[str, ...]]:
+    """The words of the fetches that ask these chunks: one for each series."""
+    by_series: dict[Series, list[GivenUp]] = {}
+    for each in found:
+        by_series.setdefault(each.chunk.series, []).append(each)
+    return [_command(series, each) for series, each in by_series.items()]
+
+
+def _command(series: Series, found: Sequence[GivenUp]) -> tuple[str, ...]:
+    listing = catalog.endpoint(series.endpoint).kind is Kind.LISTING
+    names = sorted({symbol for each in found for symbol in each.chunk.symbols})
+    words = ["fetch", series.endpoint, "--underlyings" if listing else "--symbols", ",".join(names)]
+    for name, value in series.params:
+        option, default = _OPTIONS.get(name, ("", value))
+        if value != default:
+            words += [f"--{option}", value]
+    if not listing:
+        words += ["--start", str(min(each.chunk.window.start for each in found))]
+        words += ["--end", str(max(each.chunk.window.end for each in found) - _DAY)]
+    return tuple(words)
