@@ -31,6 +31,7 @@ class Logged:
         connection: number of the connection.
         at_s: monotonic seconds.
         status: of the answer; 0 when a fault kept it from being sent whole.
+        fault: kind of the fault that spoiled the answer, '' for none.
     """
 
     path: str
@@ -39,6 +40,7 @@ class Logged:
     connection: int
     at_s: float
     status: int
+    fault: str
 
 
 class Server:
@@ -129,8 +131,8 @@ class Server:
     def log(self) -> list[Logged]:
         """The last requests, oldest first."""
         return [
-            Logged(*split_target(target), headers, connection, at_s, status)
-            for target, headers, connection, at_s, status in list(self._log)
+            Logged(*split_target(target), headers, connection, at_s, status, fault)
+            for target, headers, connection, at_s, status, fault in list(self._log)
         ]
 
     @property
@@ -149,7 +151,7 @@ class Server:
 
     def reset(self) -> None:
         """Forget the log and the counters."""
-        self._log: deque[tuple[str, tuple[str, ...], int, float, int]] = deque(maxlen=self.policy.log_size)
+        self._log: deque[tuple[str, tuple[str, ...], int, float, int, str]] = deque(maxlen=self.policy.log_size)
         self._statuses: Counter[int] = Counter()
         self._faulted = self._bytes = self._rows = 0
         self._opened_before = self._loop.opened if hasattr(self, "_loop") else 0
@@ -173,14 +175,15 @@ class Server:
         if target.startswith("/__"):
             return self._admin(target)
         now, tick_s = self._clock(), self._ticks()
-        status, wire = self._decide(target, told, now, tick_s)
-        self._log.append((target, told.names, connection, tick_s, status))
+        status, fault, wire = self._decide(target, told, now, tick_s)
+        self._log.append((target, told.names, connection, tick_s, status, fault))
         self._statuses[status] += 1
         closing = told.close or not self.policy.keep_alive or words[2] == "HTTP/1.0"
         then = "close" if closing and wire.then == "keep" else wire.then
         return replace(wire, then=then, delay_s=self.policy.latency_s)
 
-    def _decide(self, target: str, told: Fields, now: datetime, tick_s: float) -> tuple[int, Wire]:
+    def _decide(self, target: str, told: Fields, now: datetime, tick_s: float) -> tuple[int, str, Wire]:
+        """Status, kind of fault or '', and what is sent."""
         headers: tuple[tuple[str, str], ...] = (("Date", http_date(int(now.timestamp()))),)
         if not self._admitted(told):
             return self._say(refused(self.policy.forbidden_status, "forbidden."), headers)
@@ -193,27 +196,27 @@ class Server:
         if fault and fault.kind in WIRES:
             self._faulted += 1
             reply = self._reply(self._shelf.get(target, now, gzip=told.gzip), limited)
-            return fault.status if fault.kind == "status" else 0, WIRES[fault.kind](fault, reply)
+            return fault.status if fault.kind == "status" else 0, fault.kind, WIRES[fault.kind](fault, reply)
         if fault:
             self._faulted += 1
-            return self._say(self._spoiled(fault, target, now), limited)
+            return self._say(self._spoiled(fault, target, now), limited, fault.kind)
         return self._plain(self._shelf.get(target, now, gzip=told.gzip), headers, limited)
 
     def _plain(
         self, found: Prepared, headers: tuple[tuple[str, str], ...], limited: tuple[tuple[str, str], ...]
-    ) -> tuple[int, Wire]:
+    ) -> tuple[int, str, Wire]:
         """A prepared answer, its fixed head first, so that nothing is built anew."""
         status = found.answer.status
         self._bytes += len(found.body)
         self._rows += found.answer.rows
         own = headers if status in (401, 403) or status >= 500 else limited
         lines = "".join(f"\r\n{name}: {value}" for name, value in own).encode("latin-1")
-        return status, Wire((found.head + lines + b"\r\n\r\n", found.body))
+        return status, "", Wire((found.head + lines + b"\r\n\r\n", found.body))
 
-    def _say(self, found: Answer, headers: tuple[tuple[str, str], ...]) -> tuple[int, Wire]:
+    def _say(self, found: Answer, headers: tuple[tuple[str, str], ...], fault: str = "") -> tuple[int, str, Wire]:
         self._bytes += len(found.body)
         self._rows += found.rows
-        return found.status, sent(Reply(found.status, found.body, headers, found.content_type))
+        return found.status, fault, sent(Reply(found.status, found.body, headers, found.content_type))
 
     def _reply(self, found: Prepared, headers: tuple[tuple[str, str], ...]) -> Reply:
         return Reply(found.answer.status, found.body, headers, found.answer.content_type, found.gzipped)
