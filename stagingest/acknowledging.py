@@ -99,7 +99,8 @@ class Acknowledger:
         due: list[Chunk] = []
         # One transaction: a kill in between would leave entries that claim a base which has moved.
         with self._manifest.transaction():
-            strikes.clear(self._manifest, [ack.order.chunk.id for ack in acks if ack.result.outcome in GOOD])
+            settled = (ack.order.chunk.id for ack in acks if ack.result.outcome in (*GOOD, Outcome.QUARANTINED))
+            strikes.clear(self._manifest, list(settled))
             for entry, ack in zip(self._manifest.record(acks), acks, strict=True):
                 if ack.order.adjusted:
                     due += self._compare(entry, ack)

@@ -61,6 +61,7 @@ def give_up_killers(
     killers = [chunk for chunk in chunks if deaths.get(chunk.id, 0) >= STRIKES]
     result = Result(Outcome.QUARANTINED, f"its process died {STRIKES} times")
     manifest.record([Ack(Order(run, 0, chunk), result, True, now, 1) for chunk in killers])
+    strikes.clear(manifest, [chunk.id for chunk in killers])  # whoever asks for them again means it
     tally.add(killers)
     for chunk in killers:
         tally.close(chunk, result, covers=True)

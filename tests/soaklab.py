@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,20 +29,20 @@ BURST = 25
 GONE_S = 20.0  # how long anything that must happen may take on a busy machine
 # What is done to whom, and how often.
 BLOWS = {
-    ("kill", "worker"): 30,
-    ("kill", "supervisor"): 12,
+    ("kill", "worker"): 34,
+    ("kill", "supervisor"): 7,
     ("kill", "fork server"): 8,
     ("kill", "tracker"): 4,
-    ("kill", "group"): 5,
-    ("stop", "worker"): 8,
+    ("kill", "group"): 3,
+    ("stop", "worker"): 10,
     ("stop", "supervisor"): 4,
-    ("stop", "fork server"): 3,
-    ("terminate", "worker"): 5,
+    ("stop", "fork server"): 4,
+    ("terminate", "worker"): 8,
     ("terminate", "fork server"): 2,
-    ("terminate", "supervisor"): 7,
+    ("terminate", "supervisor"): 5,
     ("interrupt", "worker"): 2,
-    ("interrupt", "group"): 7,
-    ("interrupt twice", "group"): 3,
+    ("interrupt", "group"): 5,
+    ("interrupt twice", "group"): 4,
 }
 SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "terminate": signal.SIGTERM, "interrupt": signal.SIGINT}
 
@@ -63,10 +63,10 @@ class Terms:
 
     seed: int
     chunks: int = 150
-    rate_per_min: int = 1800
+    rate_per_min: int = 2400
     rate_mode: str = "bucket"
     max_rps: float | None = None
-    gap_s: tuple[float, float] = (0.2, 1.8)
+    gap_s: tuple[float, float] = (0.4, 2.4)
     most_s: float = 150.0
 
     @property
@@ -77,7 +77,7 @@ class Terms:
         """What the imitation is told."""
         return {
             "seed": self.seed, "symbols": self.symbols, "spoiled": spoiled,
-            "rate_per_min": self.rate_per_min if spoiled else None, "rate_mode": self.rate_mode, "burst": BURST,
+            "rate_per_min": self.rate_per_min if spoiled else 600_000, "rate_mode": self.rate_mode, "burst": BURST,
             "page_cap": SYMBOLS_PER_CHUNK * SESSIONS // PAGES, "latency_s": 0.05 if spoiled else 0.0,
         }  # fmt: skip
 
@@ -208,14 +208,12 @@ class _Place:
             "HOME": str(self.root), "TMPDIR": str(self.root / "t"), "PATH": os.environ["PATH"], MARK: mark,
         }  # fmt: skip
 
-    def asking(self, *which: str) -> list[str]:
-        rate = ["--max-rps", str(self.terms.max_rps)] if self.terms.max_rps else []
-        window = ["--start", "2024-05-01", "--end", "2024-05-14"]
-        return ["fetch", "stock-bars", *which, *window, "--processes", str(PROCESSES), "--lanes", str(LANES), *rate]
-
     @property
     def fetch_words(self) -> list[str]:
-        return self.asking("--symbols-file", "names")
+        window = ["--start", "2024-05-01", "--end", "2024-05-14"]
+        size = ["--processes", str(PROCESSES), "--lanes", str(LANES)]
+        rate = ["--max-rps", str(self.terms.max_rps)] if self.terms.max_rps else []
+        return ["fetch", "stock-bars", "--symbols-file", "names", *window, *size, *rate]
 
     load_words = ("load",)
 
@@ -225,11 +223,16 @@ class _Place:
         with Manifest.read(self.staging) as manifest:
             return list(manifest.entries(after))
 
-    def quarantined(self) -> list[str]:
-        """Symbols of chunks that were given up because processes died with them."""
+    def retry(self) -> int:
+        """Make due again the chunks that were given up because processes died with them; how many there are."""
         with Manifest.read(self.staging) as manifest:
-            held = givenup.chunks(manifest, [Outcome.QUARANTINED])
-            return sorted(symbol for each in held for symbol in each.chunk.symbols)
+            held = len(givenup.chunks(manifest, [Outcome.QUARANTINED]))
+        if held:
+            subprocess.run(
+                [*COMMAND, "retry", "--outcome", "quarantined"], cwd=self.root, env=self.environ("retry"), check=True,
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+        return held
 
     def content(self) -> Content:
         text = (
@@ -251,23 +254,19 @@ class _Driver:
         self._runs = 0
 
     def until_complete(self) -> None:
-        """The same command again and again; chunks that were quarantined are asked anew."""
+        """The same command again and again; chunks that were quarantined are made due in between."""
         until_s = time.monotonic() + self._terms.most_s
-        words = self._place.fetch_words
-        while self._run(words) != 0 or words != self._place.fetch_words:
+        while (code := self._run(self._place.fetch_words)) != 0:
             if time.monotonic() > until_s:
                 self._complain(f"not complete after {self._terms.most_s} s")
                 return
-            words = self._place.fetch_words
-            held = self._place.quarantined() if self.report.codes.get(3) else []
-            if held:
-                self.report.quarantined += len(held) // SYMBOLS_PER_CHUNK or 1
-                words = [*self._place.asking("--symbols", ",".join(held)), "--no-resume"]
+            if code == 3:
+                self.report.quarantined += self._place.retry()
 
     def _complain(self, problem: str) -> None:
         self.report.problems.append(f"run {self._runs}: {problem}")
 
-    def _run(self, words: Sequence[str]) -> int:
+    def _run(self, words: list[str]) -> int:
         self._runs += 1
         mark, path = f"soak-{os.getpid()}-{self._runs}", self._place.root / f"said-{self._runs}"
         with path.open("wb") as said:
@@ -378,7 +377,7 @@ class _Driver:
                 stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
             )  # fmt: skip
             with suppress(subprocess.TimeoutExpired):
-                process.wait(dice.uniform(0.3, 3.0))
+                process.wait(dice.uniform(0.1, 1.5))
             process.kill()
             said = process.communicate()[1]
             self.report.loads[process.returncode] += 1

@@ -2,20 +2,18 @@
 
 import gc
 import os
-import signal
 import sys
 from difflib import get_close_matches
 from importlib import import_module
-from types import FrameType
 
 import click
 
 from stagingest import __version__
 from stagingest.cli.options import Terminated, same_command
+from stagingest.cli.stopping import Stopping
 from stagingest.errors import StagingestError, UsageError, bug
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "STAGINGEST", "max_content_width": 110}
-_terminations: list[int] = []
 _COMMANDS = ("plan", "fetch", "load", "status", "retry", "repair", "doctor", "sim", "demo")
 
 
@@ -55,7 +53,8 @@ def main() -> None:
     os.umask(0o077)
     # Importing and parsing allocate a lot and leave no cycles: collecting often only costs (5 % of a small fetch).
     gc.set_threshold(100_000, 20, 20)
-    signal.signal(signal.SIGTERM, _terminate)
+    stopping = Stopping(lambda word: f"{word}; what is staged stays. Continue with:\n  {same_command()}")
+    stopping.arm()
     try:
         code = stagingest.main(prog_name="stagingest", standalone_mode=False)
     except click.ClickException as error:
@@ -66,8 +65,7 @@ def main() -> None:
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort, Terminated):
         # DuckDB forgets which exception a signal raised in the middle of a query.
-        word, code = ("Terminated", 143) if _terminations else ("Interrupted", 130)
-        click.echo(f"{word}; what is staged stays. Continue with:\n  {same_command()}", err=True)
+        code = stopping.farewell()
     except BrokenPipeError:
         # The reader of stdout went away (`| head`): nobody is left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -81,9 +79,4 @@ def main() -> None:
             f"Error: a bug of stagingest: {bug(error)}. What is staged stays; please report the command.", err=True
         )
         code = 1
-    sys.exit(code if isinstance(code, int) else 0)
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
-    _terminations.append(number)
-    raise Terminated
+    sys.exit(stopping.over(code if isinstance(code, int) else 0))
