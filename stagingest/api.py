@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from stagingest.asking import Known, Question, Wanted
     from stagingest.loading import Listener as LoadListener
     from stagingest.loading import LoadSummary
-    from stagingest.planning import Few
     from stagingest.repairing import Repaired
     from stagingest.standing import Standing
     from stagingest.supervising import Listener
@@ -89,7 +88,7 @@ def plan(
     staging: str | Path = "staging",
     db: str | Path | None = None,
     resume: bool = True,
-    max_rps: float | None = None,
+    max_rps: float | Mapping[str, float] | None = None,
     clock: Callable[[], datetime] = settings.utc_now,
     **asked: Unpack[Asked],
 ) -> Looked:
@@ -97,12 +96,12 @@ def plan(
 
     Raises UsageError for a wrong argument, with the nearest valid value.
     """
-    from stagingest import asking, surveying
+    from stagingest import asking, bounds, surveying
 
     root, now = Path(staging), clock()
     question = asking.question(_wanted(dataset, asked), _known(root, db, asked), now)
-    few = _few(asked, question)
-    looked = surveying.look(question.jobs, root, now, few, resume=resume, max_rps=max_rps)
+    few = bounds.few(question, **_bounded(asked))
+    looked = surveying.look(question.jobs, root, now, few, resume=resume, max_rps=bounds.rates(max_rps, question))
     discovery = surveying.look(question.discovery, root, now) if question.discovery else None
     return Looked(question, looked, discovery, settings.free_bytes(root))
 
@@ -112,7 +111,7 @@ def fetch(
     *,
     staging: str | Path = "staging",
     db: str | Path | None = None,
-    max_rps: float | None = None,
+    max_rps: float | Mapping[str, float] | None = None,
     processes: int | None = None,
     lanes: int | None = None,
     realtime: bool = False,
@@ -122,6 +121,7 @@ def fetch(
     max_chunks: int | None = None,
     max_minutes: float | None = None,
     fail_fast: bool = False,
+    log_rate_limits: bool = False,
     environ: Mapping[str, str] | None = None,
     listener: "Listener | None" = None,
     clock: Callable[[], datetime] = settings.utc_now,
@@ -133,13 +133,14 @@ def fetch(
         dataset: `stock-bars`, `option-contracts`, `option-bars`, or with a provider, `alpaca/stock-bars`.
         staging: the staging directory, made if absent.
         db: a DuckDB file whose contracts are known too.
-        max_rps: most requests a second; None leaves it to the provider's limit.
+        max_rps: most requests a second, of this endpoint or by endpoint; None leaves it to the provider's limit.
         processes: worker processes, None for one per core (none for a small job), 0 for this process.
         lanes: requests in flight per process; None follows rate and latency.
         realtime: ask up to now; otherwise 16 minutes ago, as free plans require.
         resume: False ignores what is staged and stages anew.
         gzip: ask compressed bodies.
         max_requests, max_chunks, max_minutes: where the run ends by itself, with what it has; the same call continues.
+        log_rate_limits: have the listener told every second what the limiter does.
         fail_fast: end at the first chunk that is neither staged nor empty.
         environ: keys and base URLs; os.environ by default.
         listener: told how it goes.
@@ -152,7 +153,7 @@ def fetch(
         HeldError: another fetch holds `staging`.
         StagingError: `staging` cannot be used, or its disk is full.
     """
-    from stagingest import asking, fetching
+    from stagingest import asking, bounds, fetching
     from stagingest.flights import Caps
     from stagingest.tally import Silent
 
@@ -162,8 +163,9 @@ def fetch(
         names = ",".join(question.discovery[0].symbols)
         raise UsageError(question.notes[-1], f"Run `stagingest fetch option-contracts --underlyings {names}` first.")
     options = fetching.Options(
-        root, os.environ if environ is None else environ, processes, lanes, max_rps, realtime, resume, gzip,
-        Caps(max_requests, max_minutes, fail_fast), max_chunks, _few(asked, question),
+        root, os.environ if environ is None else environ, processes, lanes, bounds.rates(max_rps, question),
+        realtime, resume, gzip, Caps(max_requests, max_minutes, fail_fast), max_chunks,
+        bounds.few(question, **_bounded(asked)), log_rate_limits,
     )  # fmt: skip
     return Fetched(question, fetching.fetch(question.jobs, options, listener or Silent(), clock))
 
@@ -270,18 +272,8 @@ def _wanted(dataset: str, asked: Asked) -> "Wanted":
 _TEXTS = ("timeframe", "start", "end", "feed", "adjustment", "currency", "asof", "expiry_gte", "expiry_lte")
 
 
-def _few(asked: Asked, question: "Question") -> "Few":
-    """The bounds of a question. Raises UsageError where one has no meaning."""
-    from stagingest.model import Kind
-    from stagingest.planning import Few
-
-    few = Few(asked.get("max_underlyings"), asked.get("max_expiries"), asked.get("max_contracts"))
-    endpoint = question.endpoint
-    if few and endpoint.dataset == "stock-bars":
-        raise UsageError(f"{few} is not for {endpoint.name}.", "Bound the run with --max-chunks or --max-requests.")
-    if endpoint.kind is Kind.LISTING and (few.expiries, few.contracts) != (None, None):
-        raise UsageError(f"{few} is not for {endpoint.name}.", "Bound it with --expiry-gte and --expiry-lte.")
-    return few
+def _bounded(asked: Asked) -> dict[str, int | None]:
+    return {name: asked.get(f"max_{name}") for name in ("underlyings", "expiries", "contracts")}  # type: ignore[misc]
 
 
 def _known(root: Path, db: str | Path | None, asked: Asked) -> "Known":

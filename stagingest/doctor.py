@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 
-from stagingest import catalog, limiter, preflight, settings, staging, verdict, waits
+from stagingest import catalog, limiter, preflight, records, settings, staging, verdict, waits
 from stagingest.errors import StagingestError
 from stagingest.manifest import Manifest
 from stagingest.model import Chunk, Kind, Request, Window
@@ -135,7 +135,7 @@ def _budget(
 
 def _record(access: settings.Access, environ: Mapping[str, str]) -> Path:
     provider = access.budget.partition("/")[0]
-    return limiter.record_path(settings.state_dir(environ), provider, access.origin, access.credential, access.budget)
+    return records.record_path(settings.state_dir(environ), provider, access.origin, access.credential, access.budget)
 
 
 def _asked(

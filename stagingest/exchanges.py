@@ -43,10 +43,7 @@ class Exchanges:
     def __init__(self, note: Callable[[object], None], setup: Setup, kitchen: Executor, misread: Misread) -> None:
         self._note, self._setup, self._kitchen, self._misread = note, setup, kitchen, misread
         self._client = Client(setup.lanes, gzip=setup.gzip)
-        self._permits = {
-            name: limiter.Permits([spec.open() for spec in route.gates], sleep=self._sleep)
-            for name, route in setup.routes.items()
-        }
+        self._permits: dict[str, limiter.Permits] = {}
         self._allowance = Allowance(setup.allowance) if setup.allowance else None
         self._circuits = {name: Circuit() for name in setup.routes}
         self._budget = verdict.RetryBudget()
@@ -54,6 +51,15 @@ class Exchanges:
         self._trouble = ""
         self._lock = threading.Lock()
         self._stop = threading.Event()
+
+    def _permits_of(self, endpoint: str, budget: str) -> limiter.Permits:
+        """A request needs a permit of its budget, and of its endpoint where the user set a limit."""
+        with self._lock:
+            if endpoint not in self._permits:
+                cap = self._setup.caps.get(endpoint)
+                specs = [self._setup.routes[budget].gate, *([cap] if cap else [])]
+                self._permits[endpoint] = limiter.Permits([spec.open() for spec in specs], sleep=self._sleep)
+            return self._permits[endpoint]
 
     def _sleep(self, seconds: float) -> None:
         """Sleep for a permit, with a sign of life now and then: waiting for the provider is not hanging."""
@@ -154,7 +160,7 @@ class Exchanges:
 
     def _exchange(self, errand: Errand, request: Request) -> verdict.Reply | verdict.Fault:
         route = self._setup.routes[request.budget]
-        permits = self._permits[request.budget]
+        permits = self._permits_of(errand.endpoint.name, request.budget)
         if self._allowance and not self._allowance.take():
             raise OutcomeError(Outcome.DEFERRED, "the requests this run may make are spent", stop="enough")
         lease = permits.take(self._stop)

@@ -8,17 +8,18 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from stagingest import catalog, limiter, opening, preflight, settings, staging, worker
+from stagingest import catalog, opening, preflight, settings, staging, worker
 from stagingest.acknowledging import Course
 from stagingest.advice import advice
-from stagingest.allowance import Allowance
 from stagingest.errors import StagingError
 from stagingest.flights import Caps, Crew, Ending
+from stagingest.gates import Gates
 from stagingest.manifest import Manifest
 from stagingest.model import Chunk, Job
 from stagingest.planning import Few
@@ -26,7 +27,7 @@ from stagingest.pool import InProcess, Slots, warm
 from stagingest.supervising import Listener, Supervisor
 from stagingest.surveying import Plan, survey
 from stagingest.tally import FetchSummary, Tally, exit_code
-from stagingest.worker import Route, Setup, setup
+from stagingest.worker import Setup, setup
 
 Clock = Callable[[], datetime]
 PRELOAD = ("stagingest.lanes", "pyarrow.csv", "pyarrow.parquet")
@@ -44,12 +45,13 @@ class Options:
         environ: where keys, base URLs and the state directory come from.
         processes: worker processes; None chooses (0 is in this process).
         lanes: requests in flight per process; None follows rate and latency.
-        max_rps: most requests a second of this run, None is the provider's limit.
+        max_rps: endpoint -> most requests a second of this run; without it, what the provider allows.
         realtime: ask up to now instead of 16 minutes ago.
         resume: False ignores coverage and stages anew.
         gzip: ask compressed bodies.
         caps: where the run ends by itself.
         max_chunks: most chunks it begins with; None is all that is due.
+        log_rate_limits: say every second what the limiter does.
         few: how many underlyings, contracts and expiries it asks about.
     """
 
@@ -57,13 +59,14 @@ class Options:
     environ: Mapping[str, str]
     processes: int | None = None
     lanes: int | None = None
-    max_rps: float | None = None
+    max_rps: Mapping[str, float] = field(default_factory=dict)
     realtime: bool = False
     resume: bool = True
     gzip: bool = True
     caps: Caps = Caps()
     max_chunks: int | None = None
     few: Few = Few()
+    log_rate_limits: bool = False
 
 
 def fetch(
@@ -114,7 +117,6 @@ class _Run:
         self.id = secrets.token_hex(4)
         self.peak_bytes = 0
         self.cpu_s = 0.0
-        self._gates: list[limiter.Gate] = []
         self._pools: list[Slots | InProcess] = []
         self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
@@ -131,7 +133,8 @@ class _Run:
         if not chunks:
             return self._end(tally, ("", ""), None)
         tally.add(left)
-        supervisor = self._supervisor(chunks, tally)
+        gates = self._gates()
+        supervisor = self._supervisor(chunks, tally, gates)
         try:
             supervisor.run()
             if supervisor.under_way:
@@ -149,10 +152,8 @@ class _Run:
             worker.close()
             for order in supervisor.under_way:
                 staging.drop_part(self.root, order.part)
-            for gate in self._gates:
-                gate.close()
-            for path in (self._own_permit, self._allowance):
-                path.unlink(missing_ok=True)
+            gates.note(self.clock())
+            gates.close()
         stopped = [(kind, advice(name, kind, why)) for name, (kind, why) in supervisor.agenda.stopped.items()]
         ending = supervisor.ending
         if ending is None and left:
@@ -172,29 +173,31 @@ class _Run:
         self.manifest.end(self.id, asdict(summary), self.clock())
         return summary
 
-    def _supervisor(self, chunks: tuple[Chunk, ...], tally: Tally) -> Supervisor:
+    def _supervisor(self, chunks: tuple[Chunk, ...], tally: Tally, gates: Gates) -> Supervisor:
         processes, lanes = self._size(chunks)
         course = Course(self.id, self.root, self.plan.jobs, chunks, self.plan.known)
         self._look_around(processes, lanes, len(chunks))
         cooks = max(1, settings.cores() // max(1, processes))
-        routes = self._routes()
-        self._gates = [gate.open() for route in routes.values() for gate in route.gates]
-        if self.options.caps.requests is not None:
-            Allowance.grant(self._allowance, self.options.caps.requests)
-        pool = self._pool(processes, lanes, cooks, routes)
+        pool = self._pool(processes, lanes, cooks, gates)
         crew = Crew(
             pool,
-            lambda: self._pools[1] if len(self._pools) > 1 else self._pool(1, 1, 1, routes),
+            lambda: self._pools[1] if len(self._pools) > 1 else self._pool(1, 1, 1, gates),
             max(1, processes) * lanes,
             self.options.lanes is not None,
             cooks * max(1, processes),
-            lambda: min(gate.counts().granted_per_s for gate in self._gates),
+            gates.granted_per_s,
             self._events,
             self.options.realtime,
         )
-        return Supervisor(
-            course, crew, self.manifest, self.listener, self.clock, self._measure, self.options.caps, tally
-        )
+        sample = partial(self._measure, gates)
+        return Supervisor(course, crew, self.manifest, self.listener, self.clock, sample, self.options.caps, tally)
+
+    def _gates(self) -> Gates:
+        options = self.options
+        return Gates(
+            self.root, self.id, self.accesses, options.environ, {job.series.endpoint for job in self.plan.jobs},
+            options.max_rps, options.caps.requests, self.listener.say if options.log_rate_limits else None,
+        )  # fmt: skip
 
     def _look_around(self, processes: int, lanes: int, files: int) -> None:
         surroundings = preflight.measure(self.root)
@@ -211,9 +214,9 @@ class _Run:
             processes = 0 if rows < SMALL_JOB_ROWS else min(settings.cores(), len(chunks))
         return processes, self.options.lanes or -(-settings.most_lanes() // max(1, processes))
 
-    def _pool(self, processes: int, lanes: int, cooks: int, routes: Mapping[str, Route]) -> Slots | InProcess:
-        allowance = self._allowance if self.options.caps.requests is not None else None
-        arg = Setup(self.root, self.manifest.staging_id, lanes, cooks, routes, self.options.gzip, allowance)
+    def _pool(self, processes: int, lanes: int, cooks: int, gates: Gates) -> Slots | InProcess:
+        identity, gzip = self.manifest.staging_id, self.options.gzip
+        arg = Setup(self.root, identity, lanes, cooks, gates.routes, gates.caps, gzip, gates.allowance)
         pool: Slots | InProcess
         if processes:
             pool = Slots(
@@ -225,31 +228,12 @@ class _Run:
         self._pools.append(pool)
         return pool
 
-    @property
-    def _own_permit(self) -> Path:
-        return self.root / "tmp" / f"{self.id}.permit"
-
-    @property
-    def _allowance(self) -> Path:
-        return self.root / "tmp" / f"{self.id}.requests"
-
     def _note(self, slot: int, note: object) -> None:
         self._events.put(note)
 
-    def _routes(self) -> dict[str, Route]:
-        state = settings.state_dir(self.options.environ)
-        routes = {}
-        for access in self.accesses:
-            provider = access.budget.partition("/")[0]
-            path = limiter.record_path(state, provider, access.origin, access.credential, access.budget)
-            gates = [limiter.GateSpec(path, access.lowest_plan_per_s, self.options.max_rps)]
-            if self.options.max_rps:
-                own = self._own_permit
-                gates.append(limiter.GateSpec(own, self.options.max_rps, self.options.max_rps, self.options.max_rps))
-            routes[access.budget] = Route(access.origin, access.headers, tuple(gates))
-        return routes
-
-    def _measure(self) -> None:
+    def _measure(self, gates: Gates | None = None) -> None:
+        if gates:
+            gates.note(self.clock())
         pids = [pid for pool in self._pools for pid in pool.pids()]
         self.peak_bytes = max(self.peak_bytes, settings.memory_bytes(pids))
 

@@ -6,22 +6,20 @@ Nobody sleeps while holding it. Open records after a process is started, never a
 
 import fcntl
 import hashlib
-import hmac
 import mmap
 import os
 import struct
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import TracebackType
 
-from stagingest.errors import StagingestError
-from stagingest.pace import Pace, Seen, after, grant
+from stagingest.pace import WINDOW_S, Pace, Seen, after, at_rate, grant
+from stagingest.records import explained, opened
 
 Clock = Callable[[], float]
 
@@ -30,7 +28,6 @@ _EPOCH = struct.Struct("<q")
 _SUM = struct.Struct("<I")
 _BYTES = _BODY.size + _SUM.size
 _SLICE_S = 0.05
-_SALT_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,48 +46,6 @@ class Counts:
     answered: int
     refused: int
     granted_per_s: float
-
-
-def record_path(state_dir: Path, provider: str, origin: str, credential: str, budget: str) -> Path:
-    """The record of a budget: `<state dir>/limits/<digest>.permit`.
-
-    The digest is keyed with a random salt of this machine, so that the credential cannot be recovered from it.
-    Creates the directory (0700) and the salt (0600). Raises StagingestError when that is not possible.
-    """
-    folder = state_dir / "limits"
-    with _explained(folder):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        salt = _salt(folder / "salt")
-    text = "\0".join((provider, origin, credential, budget))
-    return folder / f"{hmac.new(salt, text.encode(), hashlib.sha256).hexdigest()[:32]}.permit"
-
-
-def _salt(path: Path) -> bytes:
-    fd = _opened(path)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)  # the first to come writes it; one cut short by a kill is written anew
-        salt = os.pread(fd, _SALT_BYTES, 0)
-        if len(salt) < _SALT_BYTES:
-            salt = os.urandom(_SALT_BYTES)
-            os.pwrite(fd, salt, 0)
-        return salt
-    finally:
-        os.close(fd)
-
-
-def _opened(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StagingestError(
-            f"The rate record {path} cannot be used: {error.strerror}.",
-            "Make its directory writable, or point XDG_STATE_HOME to one that is.",
-        ) from error
 
 
 @cache
@@ -131,7 +86,8 @@ class Gate:
         cap_per_s: never exceeded.
         clock: monotonic seconds, the same for all processes.
 
-    A record that declares otherwise begins anew, a damaged one at half the plan. Raises StagingestError when
+    A record that declares otherwise begins anew, with the limit that was met within the last minute: another run may
+    be going on. A damaged one begins at half the plan. Raises StagingestError when
     the file cannot be used.
     """
 
@@ -145,8 +101,8 @@ class Gate:
     ) -> None:
         self._plan = (declared_per_s, lowest_plan_per_s, cap_per_s)
         self._clock = clock
-        with _explained(path):
-            self._fd = _opened(path)
+        with explained(path):
+            self._fd = opened(path)
             self._held = _Held(self._fd)
             with self._held:
                 if os.fstat(self._fd).st_size < _BYTES:
@@ -158,11 +114,12 @@ class Gate:
         return Pace.start(*self._plan, self._clock())
 
     def _declare(self) -> None:
+        now_s = self._clock()
         fresh, known = self._fresh(), self._read()
-        if not known.sane(self._clock()):
+        if not known.sane(now_s):
             known = self._mended()
         same = (fresh.declared_per_s, fresh.cap_per_s) == (known.declared_per_s, known.cap_per_s)
-        self._write(known if same else fresh._replace(epoch=known.epoch + 1))
+        self._write(known if same else _declared_anew(known, fresh, now_s))
 
     def _read(self) -> Pace:
         raw = self._map[:]
@@ -212,6 +169,21 @@ class Gate:
         """Let the file go; the gate cannot be used afterwards."""
         self._map.close()
         os.close(self._fd)
+
+
+def _declared_anew(known: Pace, fresh: Pace, now_s: float) -> Pace:
+    """The pace when another plan is declared: what the provider said or refused a minute ago still holds."""
+    pace = fresh._replace(epoch=known.epoch + 1, answered=known.answered, refused=known.refused)
+    pace = pace._replace(answered_at_cut=known.answered, answered_before=known.answered)
+    pace = pace._replace(pause_until_s=known.pause_until_s, tat_s=max(fresh.tat_s, known.tat_s, known.pause_until_s))
+    if now_s - known.reviewed_s > WINDOW_S:
+        return pace
+    if known.told_per_s:
+        return at_rate(pace._replace(told_per_s=known.told_per_s, searching=False), known.told_per_s)
+    if known.refused and now_s - known.last_cut_s <= WINDOW_S:
+        rate = min(fresh.rate_per_s, known.rate_per_s)
+        return at_rate(pace._replace(ceiling_per_s=known.ceiling_per_s, searching=False), rate)
+    return pace
 
 
 def _packed(pace: Pace) -> bytes:

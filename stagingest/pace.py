@@ -23,7 +23,7 @@ _CUT, _MILD_CUT = 0.95, 0.9
 _CLIMB_S = 10.0  # time constant towards the ceiling
 _PROBE_S = 90.0  # time constant away from it, once it is passed
 _PROBE_LEAST = 0.001  # of the ceiling gained per second near it
-_WINDOW_S = 60.0  # providers count in minutes
+WINDOW_S = 60.0  # providers count in minutes
 _PERIOD_S = 75.0  # a longer time between refusals is the rate's own past, not a measurement
 _SOON_S = 5.0  # a refusal so soon after the last means that the rate is far off
 _FEW, _MANY = 3, 8  # answers: too few to tell a limit, enough to trust one
@@ -151,7 +151,8 @@ def _wait(named_s: float | None) -> float | None:
     return min(named_s, LONGEST_PAUSE_S)
 
 
-def _at(pace: Pace, rate_per_s: float) -> Pace:
+def at_rate(pace: Pace, rate_per_s: float) -> Pace:
+    """The pace at another rate, as far as cap, headers and plan allow it."""
     bound = pace.bound_per_s
     return pace._replace(rate_per_s=min(max(rate_per_s, FLOOR_PER_S), bound))
 
@@ -176,7 +177,7 @@ def _told(pace: Pace, seen: Seen, now_s: float) -> Pace:
 
 
 def _jumped(pace: Pace, now_s: float) -> Pace:
-    pace = _at(pace, pace.bound_per_s)
+    pace = at_rate(pace, pace.bound_per_s)
     tat_s = max(pace.pause_until_s, min(pace.tat_s, now_s + 1 / pace.rate_per_s))
     return pace._replace(epoch=pace.epoch + 1, searching=False, ceiling_per_s=pace.rate_per_s, tat_s=tat_s)
 
@@ -196,7 +197,7 @@ def _refused(pace: Pace, seen: Seen, now_s: float) -> Pace:
     named_s = reset_s + _RESET_SLACK_S if reset_s is not None else _wait(seen.retry_after_s)
     began_s = pace.reviewed_s if pace.pause_s else now_s
     limit, rate = _limit(pace, now_s, began_s, named_s or 0.0)
-    pace = _at(pace, rate)._replace(
+    pace = at_rate(pace, rate)._replace(
         ceiling_per_s=max(limit, FLOOR_PER_S), searching=pace.searching and not pace.answered,
         pause_s=pause_s, pause_until_s=now_s, last_cut_s=now_s, answered_at_cut=pace.answered, reviewed_s=began_s,
     )  # fmt: skip
@@ -258,7 +259,7 @@ def _limit_of_bucket(pace: Pace, now_s: float) -> float:
 
 
 def _left(spent_s: float) -> float:
-    return max(1 - spent_s / _WINDOW_S, 0.1)
+    return max(1 - spent_s / WINDOW_S, 0.1)
 
 
 def _answered(pace: Pace, seen: Seen, now_s: float) -> Pace:
@@ -285,15 +286,15 @@ def _grown(pace: Pace, now_s: float) -> Pace:
         return pace
     if pace.searching:
         # four answers at least for a doubling: a slow plan must be heard before it is outrun
-        return _at(pace, rate * 2 ** min(used_s / _DOUBLING_S, 0.25))
+        return at_rate(pace, rate * 2 ** min(used_s / _DOUBLING_S, 0.25))
     below = 1 - rate / ceiling
     slope = max(_PROBE_LEAST, below / _CLIMB_S, -below / _PROBE_S)
     step_s = min(used_s * min(1.0, rate / 20) ** 0.5, 1.0)  # slow plans pay more dearly for a refusal
-    return _at(pace, rate + ceiling * slope * step_s)
+    return at_rate(pace, rate + ceiling * slope * step_s)
 
 
 def _slowed(pace: Pace, seen: Seen, now_s: float) -> Pace:
     """A deadline passed or a 503: a little slower, once per event."""
     if pace.pause_s or seen.issued_s <= pace.last_cut_s:
         return pace
-    return _at(pace, _MILD_CUT * pace.rate_per_s)._replace(last_cut_s=now_s, answered_at_cut=pace.answered)
+    return at_rate(pace, _MILD_CUT * pace.rate_per_s)._replace(last_cut_s=now_s, answered_at_cut=pace.answered)

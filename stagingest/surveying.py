@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 
 from stagingest import catalog, givenup, planning, settings
 from stagingest.loads import read_complaints
@@ -11,6 +12,8 @@ from stagingest.manifest import Manifest
 from stagingest.model import Chunk, Job, Kind, Series, Window
 from stagingest.planning import Anchors, Estimate, Few
 from stagingest.tally import Failure
+
+NO_CAPS: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,7 @@ def survey(
     few: Few = Few(),
     *,
     resume: bool = True,
-    max_rps: float | None = None,
+    max_rps: Mapping[str, float] = NO_CAPS,
 ) -> Plan:
     """What is due for `jobs`: a question; writes nothing.
 
@@ -69,7 +72,7 @@ def survey(
         now: decides what is final.
         few: of how much is asked.
         resume: False ignores all coverage.
-        max_rps: the rate the user declared, None for the provider's lowest plan.
+        max_rps: endpoint -> the rate the user declared; without it, the provider's lowest plan.
     """
     complaints = frozenset(read_complaints(manifest.root)) if manifest else frozenset[int]()
     counted = complaints if resume else None
@@ -122,7 +125,7 @@ def _due(
     manifest: Manifest | None,
     now: datetime,
     complaints: frozenset[int] | None,
-    max_rps: float | None,
+    max_rps: Mapping[str, float],
     chosen: frozenset[str] | None = None,
 ) -> _Due:
     """One job's answer; without `complaints` (entries that do not count) nothing is covered.
@@ -141,7 +144,7 @@ def _due(
     anchors = None
     if job.series.adjusted and manifest:
         anchors = Anchors({symbol: sorted(days) for symbol, days in manifest.edges(job.series).items()})
-    in_flight = settings.in_flight(max_rps or settings.BUDGETS[endpoint.budget].lowest_plan_per_s)
+    in_flight = settings.in_flight(max_rps.get(endpoint.name) or settings.BUDGETS[endpoint.budget].lowest_plan_per_s)
     final = endpoint.final_before(job.series, now)
     fresh = planning.due(job, cut, final, known, live, anchors, in_flight)
     return _Due(fresh, live, stale, planning.estimate([*live, *fresh], cut), known)
@@ -165,7 +168,7 @@ def look(
     few: Few = Few(),
     *,
     resume: bool = True,
-    max_rps: float | None = None,
+    max_rps: Mapping[str, float] = NO_CAPS,
 ) -> Plan:
     """`survey` for `plan` and `--dry-run`: reads the manifest if there is one; no lock, no file, no request."""
     if not (root / Manifest.file).exists():

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """How a budget is reached from a worker: origin, key headers, and the permit records to ask."""
+    """How a budget is reached from a worker: origin, key headers, and its permit record."""
 
     origin: str
     headers: tuple[tuple[str, Secret], ...]
-    gates: tuple[GateSpec, ...]
+    gate: GateSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,7 @@ class Setup:
         lanes: connections kept.
         cooks: threads that parse and write for the lanes.
         routes: budget -> Route.
+        caps: endpoint -> the record of the run's own limit, for those that have one.
         gzip: whether bodies are asked compressed.
         allowance: the file that counts down the requests of a run which may only make so many.
     """
@@ -45,6 +46,7 @@ class Setup:
     lanes: int
     cooks: int
     routes: Mapping[str, Route]
+    caps: Mapping[str, GateSpec]
     gzip: bool = True
     allowance: Path | None = None
 

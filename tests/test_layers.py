@@ -37,10 +37,10 @@ GROUPS = [
 RANK = {name: rank for rank, group in enumerate(GROUPS) for name in group.split()}
 # What a module was divided into shares its place and knows it as the modules of a folder know each other.
 PARTS = {
-    "api": "asking",
+    "api": "asking bounds",
     "cli": "__main__",
-    "fetching": "acknowledging advice flights opening supervising surveying",
-    "limiter": "allowance",
+    "fetching": "acknowledging advice flights gates opening rates supervising surveying",
+    "limiter": "allowance records",
     "loading": "batching",
     "manifest": "givenup loads store strikes",
     "model": "orders",

@@ -11,8 +11,9 @@ import pytest
 
 from stagingest import limiter
 from stagingest.errors import StagingestError
-from stagingest.limiter import Gate, GateSpec, Permits, record_path
+from stagingest.limiter import Gate, GateSpec, Permits
 from stagingest.pace import Seen
+from stagingest.records import record_path
 
 
 class Clock:
@@ -257,6 +258,7 @@ import sys
 from pathlib import Path
 from stagingest.limiter import Gate, Permits
 from stagingest.pace import Seen
+from stagingest.records import record_path
 permits = Permits([Gate(Path(sys.argv[1]), 1.0, float(sys.argv[2]))])
 for _ in range(int(sys.argv[3])):
     lease = permits.take()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @o.question
-@click.option("--max-rps", type=float, callback=o.positive, help="Most requests a second of this run.")
+@o.max_rps
 @click.option(
     "--processes", type=click.IntRange(0, 64), help="Worker processes; 0 is in this process.  [default: cores]"
 )
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 @click.option(
     "--fail-fast/--best-effort", default=False, help="End at the first failed chunk, or go on.  [default: go on]"
 )
+@click.option("--log-rate-limits", is_flag=True, help="Say every second on stderr what the rate limiter does.")
 @click.option("--dry-run", is_flag=True, help="Show the plan; ask nothing, make no file.")
 def fetch(as_json: bool, dry_run: bool, env_file: Path | None, **options: Any) -> None:
     """Fetch what is missing of DATASET into the staging directory.
@@ -49,7 +50,7 @@ def fetch(as_json: bool, dry_run: bool, env_file: Path | None, **options: Any) -
         plan.show(asked, as_json=as_json, max_rps=options["max_rps"])
         return
     arguments = o.asked(options)
-    listener = _listener(as_json=as_json)
+    listener = _listener(silent=as_json and not arguments["log_rate_limits"])
     try:
         fetched = api.fetch(**arguments, environ=o.environment(env_file), listener=listener)
     finally:
@@ -61,17 +62,19 @@ def fetch(as_json: bool, dry_run: bool, env_file: Path | None, **options: Any) -
     sys.exit(fetched.exit_code)
 
 
-def _listener(*, as_json: bool) -> "Bar | Lines | Silent":
+def _listener(*, silent: bool) -> "Bar | Lines | Silent":
     from stagingest.tally import Silent
 
-    if as_json:
+    if silent:
         return Silent()
     from stagingest.progress import listener
 
     return listener(sys.stderr)
 
 
-_HOW = ("max_rps", "processes", "lanes", "realtime", "gzip", "max_requests", "max_chunks", "max_minutes", "fail_fast")
+_HOW = frozenset(
+    ("max_rps", "processes", "lanes", "realtime", "gzip", "max_requests", "max_chunks", "max_minutes", "fail_fast")
+) | {"log_rate_limits"}
 
 
 def _document(fetched: "Fetched") -> dict[str, Any]:

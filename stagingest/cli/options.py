@@ -35,6 +35,14 @@ db = click.option(
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout and nothing else.")
 
+max_rps = click.option(
+    "--max-rps",
+    metavar="[ENDPOINT=]N",
+    multiple=True,
+    callback=lambda *given: rates(*given),
+    help="Most requests a second, of this endpoint or of ENDPOINT; may be given several times.",
+)
+
 _QUESTION = (
     click.argument("dataset"),
     click.option(
@@ -139,6 +147,23 @@ def positive(context: click.Context, parameter: click.Parameter, value: float | 
             f"--{(parameter.name or '').replace('_', '-')} must be a number greater than 0, not {value:g}."
         )
     return value
+
+
+def rates(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, float]:
+    """The values of --max-rps: endpoint -> requests a second, '' standing for the command's own endpoint."""
+    found: dict[str, float] = {}
+    for text in values:
+        name, _, number = text.rpartition("=")
+        try:
+            rate = float(number)
+        except ValueError:
+            rate = 0.0
+        if not 0 < rate < float("inf") or (not name and "=" in text):
+            raise UsageError(
+                f"--max-rps must be a number greater than 0, not {text!r}.", "Write 3.3 or alpaca/option-bars=3.3."
+            )
+        found[name] = rate
+    return found
 
 
 def memory(context: click.Context, parameter: click.Parameter, value: str) -> str:

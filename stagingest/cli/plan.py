@@ -13,21 +13,22 @@ if TYPE_CHECKING:
 
 @click.command()
 @o.question
-@click.option("--max-rps", type=float, callback=o.positive, help="Most requests a second, for the minutes shown.")
-def plan(as_json: bool, max_rps: float | None, **options: Any) -> None:
+@o.max_rps
+def plan(as_json: bool, max_rps: dict[str, float], **options: Any) -> None:
     """Show what `fetch DATASET` with the same options would ask: nothing is asked, no file is made."""
     show(options, as_json=as_json, max_rps=max_rps)
 
 
-def show(options: dict[str, Any], *, as_json: bool, max_rps: float | None) -> None:
+def show(options: dict[str, Any], *, as_json: bool, max_rps: dict[str, float]) -> None:
     """Plan and print; also `fetch --dry-run`."""
     from stagingest import api
 
     looked = api.plan(**o.asked(options), max_rps=max_rps)
+    own = max_rps.get("") or max_rps.get(looked.question.endpoint.name)
     if as_json:
-        o.document("plan", **_document(looked, max_rps))
+        o.document("plan", **_document(looked, own))
     else:
-        _words(looked, max_rps)
+        _words(looked, own)
 
 
 def _minutes(requests: int, budget: str, max_rps: float | None) -> float:

@@ -1,0 +1,35 @@
+"""What bounds a question or a run, as the user gave it, checked."""
+
+from collections.abc import Mapping
+
+from stagingest import catalog
+from stagingest.asking import Question
+from stagingest.errors import UsageError
+from stagingest.model import Kind
+from stagingest.planning import Few
+
+
+def rates(max_rps: float | Mapping[str, float] | None, question: Question) -> dict[str, float]:
+    """Endpoint -> most requests a second; a bare number and the name '' mean the question's own endpoint.
+
+    Raises UsageError for an unknown endpoint or a rate that is none.
+    """
+    if max_rps is None:
+        return {}
+    given = max_rps if isinstance(max_rps, Mapping) else {"": max_rps}
+    caps = {catalog.endpoint(name or question.endpoint.name).name: rate for name, rate in given.items()}
+    for name, rate in caps.items():
+        if not 0 < rate < float("inf"):
+            raise UsageError(f"max_rps of {name} must be a number greater than 0, not {rate:g}.")
+    return caps
+
+
+def few(question: Question, underlyings: int | None, expiries: int | None, contracts: int | None) -> Few:
+    """Of how much is asked. Raises UsageError where a bound has no meaning."""
+    bound = Few(underlyings, expiries, contracts)
+    endpoint = question.endpoint
+    if bound and endpoint.dataset == "stock-bars":
+        raise UsageError(f"{bound} is not for {endpoint.name}.", "Bound the run with --max-chunks or --max-requests.")
+    if endpoint.kind is Kind.LISTING and (expiries, contracts) != (None, None):
+        raise UsageError(f"{bound} is not for {endpoint.name}.", "Bound it with --expiry-gte and --expiry-lte.")
+    return bound
