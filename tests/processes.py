@@ -40,7 +40,7 @@ def _found(mark: bytes, supervisor: int) -> Iterator[Process]:
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit() and mark in _read(int(folder.name), "environ").split(b"\0"):
             pid = int(folder.name)
-            state, parent = (_read(pid, "stat").rpartition(b")")[2].split() + [b"Z", b"0"])[:2]
+            state, parent = ([*_read(pid, "stat").rpartition(b")")[2].split(), b"Z", b"0"])[:2]
             if state not in b"ZX":
                 yield Process(pid, _kind(pid, int(parent), supervisor))
 

@@ -20,7 +20,6 @@ class Stopping:
         self._last_words = last_words
         self._number = 0
         self._said = False
-        self._code: int | None = None
 
     def arm(self) -> None:
         """From now on the signals come here; an ignored Ctrl-C (a shell's background job) stays ignored."""
@@ -29,8 +28,6 @@ class Stopping:
             signal.signal(signal.SIGINT, self._stop)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        if self._code is not None:
-            os._exit(self._code)
         if self._number:
             # As if killed: locks go with the process, workers too, and the next run sweeps.
             os._exit(self.farewell())
@@ -49,5 +46,7 @@ class Stopping:
 
     def over(self, code: int) -> int:
         """The command has ended with this code; a signal cannot change it any more."""
-        self._code = code
+        # An ending interpreter gives its own handlers back to the system, and that would kill it; not these.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         return code

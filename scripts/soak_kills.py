@@ -1,0 +1,32 @@
+#!/usr/bin/env python3
+"""The soak for some seeds: what was struck, what it cost, what was found; exits 1 where a promise is broken."""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+import soaklab
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("seeds", type=int, nargs="+")
+    broken = 0
+    for seed in parser.parse_args().seeds:
+        with tempfile.TemporaryDirectory() as folder:
+            report = soaklab.soak(Path(folder), soaklab.Terms(seed=seed, chunks=300, most_s=600.0))
+        broken += bool(report.problems)
+        print(
+            f"seed {seed}: {report.worker_kills} workers and {report.supervisor_kills} supervisors killed, "
+            f"{report.interruptions} interruptions, pages beyond the calm run {report.beyond} of at most "
+            f"{report.most_beyond}, {report.elapsed_s:.0f} s: {'; '.join(report.problems) or 'nothing lost or repeated'}",
+            flush=True,
+        )
+    return int(broken > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
