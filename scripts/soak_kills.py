@@ -19,10 +19,12 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             report = soaklab.soak(Path(folder), soaklab.Terms(seed=seed, chunks=300, most_s=600.0))
         broken += bool(report.problems)
+        verdict = "; ".join(report.problems) or "nothing lost or repeated"
         print(
             f"seed {seed}: {report.worker_kills} workers and {report.supervisor_kills} supervisors killed, "
             f"{report.interruptions} interruptions, pages beyond the calm run {report.beyond} of at most "
-            f"{report.most_beyond}, {report.elapsed_s:.0f} s: {'; '.join(report.problems) or 'nothing lost or repeated'}",
+            f"{report.most_beyond}, "
+            f"{report.quarantined} chunks quarantined and retried, {report.elapsed_s:.0f} s: {verdict}",
             flush=True,
         )
     return int(broken > 0)
