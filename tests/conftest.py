@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import shutil
 import signal
 import socket
 from collections.abc import Generator, Iterator
@@ -15,6 +16,7 @@ NOT_RUN = "NOT RUN: "
 TEST_ALL = os.environ.get("STAGINGEST_TEST_ALL") == "1"
 NEEDS = {
     "realdata": (os.environ.get("STAGINGEST_REALDATA"), "set STAGINGEST_REALDATA=DIR to replay real prices"),
+    "strace": (shutil.which("strace"), "install strace to make system calls fail"),
     "sdk": (os.environ.get("STAGINGEST_SDK_PYTHON"), "set STAGINGEST_SDK_PYTHON to a Python that has alpaca-py"),
 }
 OURS = ("STAGINGEST_", "APCA_", "MASSIVE_", "POLYGON_")
