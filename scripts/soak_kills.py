@@ -17,7 +17,7 @@ def main() -> int:
     broken = 0
     for seed in parser.parse_args().seeds:
         with tempfile.TemporaryDirectory() as folder:
-            report = soaklab.soak(Path(folder), soaklab.Terms(seed=seed, chunks=300, most_s=600.0))
+            report = soaklab.soak(Path(folder), soaklab.Terms(seed=seed, chunks=300, gap_s=(1.5, 4.5), most_s=900.0))
         broken += bool(report.problems)
         verdict = "; ".join(report.problems) or "nothing lost or repeated"
         print(

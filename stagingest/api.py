@@ -6,7 +6,7 @@ Each imports its phase when it is called: imports are half of a short command's 
 import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
@@ -99,7 +99,8 @@ def plan(
     from stagingest import asking, bounds, surveying
 
     root, now = Path(staging), clock()
-    question = asking.question(_wanted(dataset, asked), _known(root, db, asked), now)
+    known = replace(_known(root, db, asked), unseen=True)
+    question = asking.question(_wanted(dataset, asked), known, now)
     few = bounds.few(question, **_bounded(asked))
     looked = surveying.look(question.jobs, root, now, few, resume=resume, max_rps=bounds.rates(max_rps, question))
     discovery = surveying.look(question.discovery, root, now) if question.discovery else None

@@ -55,10 +55,14 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """Where contracts may be known from: a staging root, and rows (underlying, expiry, symbol) of a target."""
+    """Where contracts may be known from: a staging root, and rows (underlying, expiry, symbol) of a target.
+
+    `unseen`: the root is looked at without leaving a file in it.
+    """
 
     root: Path
     rows: Sequence[tuple[str, date, str]] = field(default=())
+    unseen: bool = False
 
 
 def question(wanted: Wanted, known: Known, now: datetime) -> Question:
@@ -188,7 +192,7 @@ def _contracts(known: Known, endpoint: str, underlyings: Sequence[str]) -> tuple
     found = universe.contracts(known.rows, underlyings)
     if not (known.root / Manifest.file).exists():
         return found, set()
-    with Manifest.read(known.root) as manifest:
+    with Manifest.read(known.root, unseen=known.unseen) as manifest:
         entries = list(manifest.entries())
     return found + universe.staged_contracts(known.root, entries, endpoint, underlyings), universe.listed(
         entries, endpoint

@@ -39,12 +39,12 @@ class Loads(Store):
             self.db.executemany("INSERT INTO taken VALUES (?, ?, ?)", rows)
 
 
-def read_complaints(root: Path) -> dict[int, str]:
-    """Complaints about a root's files (seq -> reason); none when nothing was ever loaded."""
+def read_complaints(root: Path, *, unseen: bool = False) -> dict[int, str]:
+    """Complaints about a root's files (seq -> reason); none when nothing was ever loaded; `unseen` as in Store."""
     if not (root / Loads.file).exists():
         return {}
     try:
-        with Loads(root, writable=False) as loads:
+        with Loads(root, writable=False, unseen=unseen) as loads:
             return loads.complaints()
     except EmptyError:
         return {}

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from stagingest.model import Chunk, Entry, Outcome, Series, Window, to_json
 from stagingest.orders import Order, Result
-from stagingest.store import Store
+from stagingest.store import Store, reading
 
 # Written by `load`, see `loads`.
 LOADS = "loads.sqlite"
@@ -61,9 +61,9 @@ class Manifest(Store):
     versions = (_SCHEMA, _STRIKES)
 
     @classmethod
-    def read(cls, root: Path) -> Self:
-        """Open for reading, while a fetch may be writing. Raises StagingError when there is none."""
-        return cls(root, writable=False)
+    def read(cls, root: Path, *, unseen: bool = False) -> Self:
+        """Open for reading, while a fetch may be writing; `unseen` as in Store. Raises StagingError without one."""
+        return cls(root, writable=False, unseen=unseen)
 
     @classmethod
     def write(cls, root: Path) -> Self:
@@ -254,7 +254,7 @@ class Manifest(Store):
         path = self.root / LOADS
         if not path.exists():
             return {}
-        self.db.execute("ATTACH ? AS loads", (f"{path.resolve().as_uri()}?mode=ro",))
+        self.db.execute("ATTACH ? AS loads", (reading(path, unseen=self.unseen),))
         sql = (
             "SELECT s.endpoint, t.target, count(*) FROM loads.taken t JOIN entries e ON e.seq = t.seq "
             "JOIN chunks c ON c.id = e.chunk JOIN series s ON s.id = c.series WHERE t.staging = ? GROUP BY 1, 2"

@@ -55,9 +55,9 @@ def standing(root: Path) -> Standing:
 
     Raises StagingError when `root` is no staging directory.
     """
-    with Manifest.read(root) as manifest:
+    with Manifest.read(root, unseen=True) as manifest:
         staged = {seq for seq, _, _ in manifest.files()}
-        complaints = {seq: why for seq, why in read_complaints(root).items() if seq in staged}
+        complaints = {seq: why for seq, why in read_complaints(root, unseen=True).items() if seq in staged}
         loaded = manifest.loaded()
         datasets = tuple(_dataset(tally, loaded.get(tally.endpoint, {})) for tally in manifest.tallies())
         state = staging.published(root)

@@ -52,9 +52,15 @@ def _refusal(error: sqlite3.Error, root: Path | None = None) -> StagingError:
     return StagingError(text, "Is its disk full? Make room and run the same command again.")
 
 
-def _connect(path: Path, *, writable: bool) -> _Connection:
-    mode = "rwc" if writable else "ro"
-    uri = f"{path.resolve().as_uri()}?mode={mode}"
+def reading(path: Path, *, unseen: bool) -> str:
+    """The URI by which SQLite opens a file for reading; `unseen` as in Store."""
+    uri = f"{path.resolve().as_uri()}?mode=ro"
+    # Where nobody has it open even a reader would make -wal and -shm, and leave them there.
+    return f"{uri}&immutable=1" if unseen and not path.with_name(f"{path.name}-wal").exists() else uri
+
+
+def _connect(path: Path, *, writable: bool, unseen: bool) -> _Connection:
+    uri = f"{path.resolve().as_uri()}?mode=rwc" if writable else reading(path, unseen=unseen)
     try:
         return sqlite3.connect(
             uri, uri=True, isolation_level=None, timeout=30, check_same_thread=False, factory=_Connection
@@ -67,19 +73,25 @@ class Store:
     """One SQLite file with a schema version; transactions roll back on any error.
 
     `versions` are the statements that lead from each version to the next; the first make a new file.
+
+    Args:
+        root: the staging directory.
+        writable: make it when it is absent, and write.
+        unseen: make no file beside it, for a short look that decides nothing: a writer that begins meanwhile is not
+            waited for.
     """
 
     file: str
     versions: tuple[str, ...]
 
-    def __init__(self, root: Path, *, writable: bool) -> None:
-        self.root = root
+    def __init__(self, root: Path, *, writable: bool, unseen: bool = False) -> None:
+        self.root, self.unseen = root, unseen
         path = root / self.file
         if not writable and not path.exists():
             raise StagingError(
                 f"{root} is no staging directory: it has no {self.file}.", "Run `stagingest fetch` first."
             )
-        self.db = _connect(path, writable=writable)
+        self.db = _connect(path, writable=writable, unseen=unseen)
         self.db.root = root
         try:
             self._prepare(path, writable=writable)

@@ -74,7 +74,7 @@ def survey(
         resume: False ignores all coverage.
         max_rps: endpoint -> the rate the user declared; without it, the provider's lowest plan.
     """
-    complaints = frozenset(read_complaints(manifest.root)) if manifest else frozenset[int]()
+    complaints = frozenset(read_complaints(manifest.root, unseen=manifest.unseen)) if manifest else frozenset[int]()
     counted = complaints if resume else None
     found = [_due(job, manifest, now, counted, max_rps) for job in jobs]
     held_back = 0
@@ -173,5 +173,5 @@ def look(
     """`survey` for `plan` and `--dry-run`: reads the manifest if there is one; no lock, no file, no request."""
     if not (root / Manifest.file).exists():
         return survey(jobs, None, now, few, resume=resume, max_rps=max_rps)
-    with Manifest.read(root) as manifest:
+    with Manifest.read(root, unseen=True) as manifest:
         return survey(jobs, manifest, now, few, resume=resume, max_rps=max_rps)
