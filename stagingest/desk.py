@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 SETUP, TASK, STOP, BORN, READY, UNFIT, RESULT, ERROR, NOTE, BYE = range(10)
+OUT_OF_MEMORY = 12
+"""Exit code of a worker that could get no more memory."""
 _HEADER = struct.Struct("<BQdQ")
 
 
@@ -173,6 +175,8 @@ class _Desk:
             try:
                 fn, args, kwargs = pickle.loads(frame.payload)  # noqa: S301 - from the parent
                 kind, payload = RESULT, pickle.dumps(fn(*args, **kwargs))
+            except MemoryError:
+                os._exit(OUT_OF_MEMORY)  # nothing here can be trusted any more; the parent asks a new process
             except BaseException as error:  # noqa: BLE001 - whatever a task raises is its answer
                 kind, payload = ERROR, portable(error)
             self.say(kind, frame.number, payload)

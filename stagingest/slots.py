@@ -21,7 +21,7 @@ from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stagingest.desk import BORN, ERROR, NOTE, READY, RESULT, SETUP, STOP, UNFIT, Child, Frame, cut, pack
+from stagingest.desk import BORN, ERROR, NOTE, OUT_OF_MEMORY, READY, RESULT, SETUP, STOP, UNFIT, Child, Frame, cut, pack
 from stagingest.errors import StagingestError
 
 Setup = Callable[[Callable[[object], None], Any], None]
@@ -51,6 +51,8 @@ class PoolBroken(StagingestError):  # noqa: N818 - as concurrent.futures names i
 def _ended_by(exitcode: int | None) -> str:
     if exitcode is None:
         return "exit code unknown"
+    if exitcode == OUT_OF_MEMORY:
+        return "out of memory"
     return f"signal {-exitcode}" if exitcode < 0 else f"exit code {exitcode}"
 
 

@@ -169,6 +169,9 @@ class Supervisor:
             pass
         except (StagingestError, OSError):
             raise
+        except MemoryError:
+            self.agenda.ended(order.chunk.series)
+            self._close(order, Result(Outcome.FAILED, "out of memory; fewer --lanes need less"))
         except Exception as error:  # noqa: BLE001 -- a bug in reading one chunk must not cost the others
             self.agenda.ended(order.chunk.series)
             self._close(order, Result(Outcome.FAILED, f"{type(error).__name__}: {error}"))

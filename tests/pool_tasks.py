@@ -132,3 +132,7 @@ def surroundings() -> dict[str, object]:
         "terminate": signal.getsignal(signal.SIGTERM),
         "modules": sorted(sys.modules),
     }
+
+
+def without_memory() -> None:
+    raise MemoryError

@@ -260,3 +260,12 @@ def test_every_command_explains_itself(place: Desk, command: str) -> None:
     ended = run(place, command, "--help")
     assert ended.returncode == 0
     assert "Usage: " in ended.stdout
+
+
+def test_a_reader_that_goes_away_ends_a_command_quietly(place: Desk) -> None:
+    words = [*COMMAND, "plan", "stock-bars", "--symbols", "AAAA", "--staging", str(place.staging)]
+    with subprocess.Popen(words, env=place.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert (process.wait(60), process.stderr.read()) == (141, b"")

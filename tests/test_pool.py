@@ -535,3 +535,10 @@ def test_worker_lost_can_be_pickled() -> None:
 def test_warm_twice_is_warm() -> None:
     warm(["hashlib"])
     warm(["json"])
+
+
+def test_a_worker_without_memory_ends_and_its_slot_goes_on(slots: Make) -> None:
+    pool = slots(lanes=1)
+    with pytest.raises(WorkerLost, match="out of memory"):
+        pool.submit(pool_tasks.without_memory).result(SOON_S)
+    assert pool.submit(pool_tasks.double, 21).result(SOON_S) == 42

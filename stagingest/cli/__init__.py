@@ -9,7 +9,7 @@ from importlib import import_module
 import click
 
 from stagingest import __version__
-from stagingest.cli.options import Terminated, same_command
+from stagingest.cli.options import ReaderGoneError, Terminated, same_command
 from stagingest.cli.stopping import Stopping
 from stagingest.errors import StagingestError, UsageError, bug
 
@@ -66,7 +66,7 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort, Terminated):
         # DuckDB forgets which exception a signal raised in the middle of a query.
         code = stopping.farewell()
-    except BrokenPipeError:
+    except ReaderGoneError:
         # The reader of stdout went away (`| head`): nobody is left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141

@@ -18,6 +18,10 @@ class Terminated(BaseException):
     """SIGTERM, so that the same clean-up runs as for Ctrl-C."""
 
 
+class ReaderGoneError(BaseException):
+    """Whoever read stdout has gone away (`| head`); click would make a failure of it."""
+
+
 F = TypeVar("F", bound=Callable[..., Any])
 SCHEMA = 1
 
@@ -105,12 +109,15 @@ def listed(texts: tuple[str, ...]) -> list[str]:
 
 def document(command: str, **fields: object) -> None:
     """Print the one JSON document of a command."""
-    click.echo(json.dumps({"schema": SCHEMA, "command": command, **fields}, default=str))
+    out(json.dumps({"schema": SCHEMA, "command": command, **fields}, default=str))
 
 
 def out(text: str = "") -> None:
     """Print a line of the result on stdout."""
-    click.echo(text)
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        raise ReaderGoneError from None
 
 
 def say(text: str) -> None:
