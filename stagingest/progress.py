@@ -1,7 +1,11 @@
-"""Listeners of a run: a bar on a terminal, a line now and then elsewhere; the only door to tqdm."""
+"""Listeners of a run: a bar on a terminal, a line now and then elsewhere; the only door to tqdm.
+
+What cannot be written (the terminal is gone, the disk under a log is full) is not said; the run goes on.
+"""
 
 import sys
 import time
+from contextlib import suppress
 from typing import TextIO
 
 from tqdm import tqdm
@@ -52,7 +56,8 @@ class Lines:
 
     def say(self, text: str) -> None:
         """Print a sentence."""
-        print(text, file=self._stream, flush=True)
+        with suppress(OSError):
+            print(text, file=self._stream, flush=True)
 
     def close(self) -> None:
         """Nothing to end."""
@@ -75,15 +80,18 @@ class Bar:
         """Redraw."""
         self._bar.total = max(1, progress.planned)
         self._bar.n = progress.done
-        self._bar.set_description_str(line(progress), refresh=True)
+        with suppress(OSError):
+            self._bar.set_description_str(line(progress), refresh=True)
 
     def say(self, text: str) -> None:
         """Print a sentence above the bar."""
-        tqdm.write(text, file=sys.stderr)
+        with suppress(OSError):
+            tqdm.write(text, file=sys.stderr)
 
     def close(self) -> None:
         """Take the bar away."""
-        self._bar.close()
+        with suppress(OSError):
+            self._bar.close()
 
 
 def listener(stream: TextIO) -> Lines | Bar:

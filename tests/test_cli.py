@@ -269,3 +269,19 @@ def test_a_reader_that_goes_away_ends_a_command_quietly(place: Desk) -> None:
         assert process.stderr is not None
         process.stdout.close()
         assert (process.wait(60), process.stderr.read()) == (141, b"")
+
+
+def test_a_full_disk_under_stderr_changes_no_exit_code_and_shows_no_traceback(place: Desk) -> None:
+    with Path("/dev/full").open("w") as full:
+        for words, code in ((["plan", "stock-bars", "--symbols", "AAAA"], 0), (["load", "--db", "x.duckdb"], 1)):
+            command = [*COMMAND, *words, "--staging", str(place.staging)]
+            ended = subprocess.run(command, env=place.environ, stdout=subprocess.PIPE, stderr=full, timeout=60)
+            assert ended.returncode == code
+
+
+def test_a_full_disk_under_stdout_is_one_sentence(place: Desk) -> None:
+    words = [*COMMAND, "plan", "stock-bars", "--symbols", "AAAA", "--staging", str(place.staging)]
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(words, env=place.environ, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert ended.returncode == 1
+    assert ended.stderr == "Error: No space left on device. What is staged stays.\n"

@@ -3,13 +3,14 @@
 import gc
 import os
 import sys
+from contextlib import suppress
 from difflib import get_close_matches
 from importlib import import_module
 
 import click
 
 from stagingest import __version__
-from stagingest.cli.options import ReaderGoneError, Terminated, same_command
+from stagingest.cli.options import ReaderGoneError, Terminated, same_command, say
 from stagingest.cli.stopping import Stopping
 from stagingest.errors import StagingestError, UsageError, bug
 
@@ -58,25 +59,32 @@ def main() -> None:
     try:
         code = stagingest.main(prog_name="stagingest", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        with suppress(OSError):
+            error.show()
         code = error.exit_code
     except StagingestError as error:
-        click.echo(f"Error: {error}", err=True)
+        say(f"Error: {error}")
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort, Terminated):
         # DuckDB forgets which exception a signal raised in the middle of a query.
         code = stopping.farewell()
     except ReaderGoneError:
-        # The reader of stdout went away (`| head`): nobody is left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 141
+        code = 141  # the reader of stdout went away (`| head`): nobody is left to tell
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
-        click.echo(f"Error: {error.strerror or error}{where}. What is staged stays.", err=True)
+        say(f"Error: {error.strerror or error}{where}. What is staged stays.")
         code = 1
     except Exception as error:  # noqa: BLE001 -- a traceback helps no user, and its last line may quote anything
-        click.echo(
-            f"Error: a bug of stagingest: {bug(error)}. What is staged stays; please report the command.", err=True
-        )
+        say(f"Error: a bug of stagingest: {bug(error)}. What is staged stays; please report the command.")
         code = 1
+    _let_go_of_the_unsaid()
     sys.exit(stopping.over(code if isinstance(code, int) else 0))
+
+
+def _let_go_of_the_unsaid() -> None:
+    """Text that cannot be written must not be tried again by the ending interpreter: it would exit with 120."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -6,6 +6,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -121,8 +122,9 @@ def out(text: str = "") -> None:
 
 
 def say(text: str) -> None:
-    """Print a line about the result on stderr."""
-    click.echo(text, err=True)
+    """Print a line about the result on stderr; one that cannot be written (a full disk under a log) costs nothing."""
+    with suppress(OSError):
+        click.echo(text, err=True)
 
 
 def same_command() -> str:
