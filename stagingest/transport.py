@@ -77,8 +77,7 @@ class Client:
             request: path and query.
             headers: the credentials; no answer and no fault repeats them.
 
-        Raises:
-            UsageError: the origin is not one.
+        Raises UsageError when the origin is none, OSError when this process may open no more files.
         """
         question = _Question(self._adapter.pool(origin), request, {**self._headers, **headers})
         started_s = monotonic()

@@ -1,5 +1,6 @@
 """What comes over the wire, in our words: bodies inflated within caps, failures as faults; pure."""
 
+import errno
 import html
 import http.client
 import json
@@ -154,6 +155,8 @@ def head_fault(error: BaseException, *, asked: bool, proxied: bool) -> Fault:
         error: what was raised.
         asked: whether there was a connection to ask on.
         proxied: whether it goes through a proxy.
+
+    Raises OSError when this process may open no more files.
     """
     found = list(causes(error))
     if not asked:
@@ -181,6 +184,9 @@ def _connect_fault(found: list[BaseException], way: str) -> Fault:
     if _first(found, TimeoutError):
         return Fault("connect", f"cannot be reached{way} in time")
     number = next((cause.errno for cause in found if isinstance(cause, OSError) and cause.errno), None)
+    if number in (errno.EMFILE, errno.ENFILE):
+        # Nothing the provider could be blamed for, or that asking again could mend.
+        raise OSError(number, "too many open files: raise `ulimit -n` or fetch with fewer --lanes")
     if number is None and _first(found, ValueError):
         return Fault("header", "a key or another header of the request cannot be sent")
     return Fault("connect", f"cannot be reached{way}: {os.strerror(number) if number else 'connection broken'}")

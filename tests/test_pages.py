@@ -441,3 +441,12 @@ def test_an_evening_minute_belongs_to_the_new_york_day_before_the_utc_one() -> N
     }
     assert dates(series, window, *evenings) == list(evenings.values())
     assert dates(series, window) == []
+
+
+def test_a_page_for_which_there_is_no_memory_is_not_called_malformed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def loads(text: bytes) -> None:
+        raise orjson.JSONDecodeError("Not enough memory to allocate buffer for parsing", "", 0)
+
+    monkeypatch.setattr(orjson, "loads", loads)
+    with pytest.raises(MemoryError):
+        read(body({"AAPL": [BAR]}))

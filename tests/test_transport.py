@@ -3,6 +3,7 @@
 import gzip
 import logging
 import os
+import resource
 import socket
 import threading
 import zlib
@@ -535,6 +536,20 @@ def test_a_proxy_sees_the_host_and_never_a_key() -> None:
         assert "cannot be reached through the proxy" in fault.text
         assert proxy.requests[0].startswith(b"CONNECT data.example.com:443 ")
         assert KEY.encode() not in b"".join(proxy.requests)
+
+
+def test_a_process_that_may_open_no_more_files_blames_nobody_and_names_the_cure(client: Client) -> None:
+    with FaultServer(says(whole(BODY))) as server:
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with Path(os.devnull).open("rb") as free:
+            lowest = free.fileno()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, most[1]))
+        try:
+            with pytest.raises(OSError, match="raise `ulimit -n` or fetch with fewer --lanes"):
+                ask(client, server)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, most)
+        assert answers(client, server).status == 200
 
 
 def test_a_key_that_cannot_be_sent_is_a_fault_that_does_not_show_it(client: Client) -> None:

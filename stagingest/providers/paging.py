@@ -16,11 +16,13 @@ def envelope_of(body: bytes, what: str) -> dict[str, Any]:
         body: a whole response body.
         what: the key a page of this route has; a body with a `message` and without it is an error.
 
-    Raises PageError.
+    Raises PageError, and MemoryError when there is none for it.
     """
     try:
         envelope = orjson.loads(body)
     except orjson.JSONDecodeError as error:
+        if "not enough memory" in str(error).lower():  # what orjson says instead of raising MemoryError
+            raise MemoryError from None
         raise PageError(f"The answer is not JSON: {error}.") from None
     if not isinstance(envelope, dict):
         raise PageError(f"The answer is a JSON {type(envelope).__name__} instead of an object.")
