@@ -82,7 +82,7 @@ class Acknowledger:
     def flush(self) -> list[Chunk]:
         """Make finished files durable, record the group, look at price bases; chunks that are due because of those.
 
-        Raises StagingError when files cannot be made durable: their chunks stay open.
+        Raises StagingError when files cannot be made durable, OSError when the disk is full: their chunks stay open.
         """
         acks, self._acks = self._acks, []
         folders: dict[str, list[int]] = {}

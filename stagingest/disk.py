@@ -4,11 +4,14 @@ Whatever may be lost in a crash passes through here: `tests/crashlab.py` records
 crash may leave.
 """
 
+import errno
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""How a system says that nothing more fits."""
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 

@@ -1,10 +1,8 @@
 """Phase one: survey what is due, keep the pool busy with it, and say what became of it."""
 
-import errno
 import queue
 import resource
 import secrets
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -17,7 +15,6 @@ from typing import Any
 from stagingest import catalog, opening, preflight, settings, staging, worker
 from stagingest.acknowledging import Course
 from stagingest.advice import advice
-from stagingest.errors import StagingError
 from stagingest.flights import Caps, Crew, Ending
 from stagingest.gates import Gates
 from stagingest.manifest import Manifest
@@ -142,7 +139,8 @@ class _Run:
         except BaseException as error:
             self._drop()
             if isinstance(error, OSError):
-                raise self._disk_error(error) from None
+                need_bytes = sum(estimate.bytes for estimate in self.plan.estimates.values())
+                raise preflight.given_out(error, preflight.measure(self.root), need_bytes) from None
             raise
         finally:
             self._measure()
@@ -236,15 +234,6 @@ class _Run:
             gates.note(self.clock())
         pids = [pid for pool in self._pools for pid in pool.pids()]
         self.peak_bytes = max(self.peak_bytes, settings.memory_bytes(pids))
-
-    def _disk_error(self, error: OSError) -> StagingError:
-        free = shutil.disk_usage(self.root).free // 2**20
-        what = "is full" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "cannot be written"
-        need = sum(estimate.bytes for estimate in self.plan.estimates.values()) // 2**20
-        return StagingError(
-            f"The disk of {self.root} {what} ({error.strerror}; {free} MiB free, about {need} MiB needed in all).",
-            "Nothing staged is lost; make room and run the same command again.",
-        )
 
     def _summary(self, tally: Tally, stopped: tuple[str, str], ending: Ending | None) -> FetchSummary:
         used = resource.getrusage(resource.RUSAGE_SELF)

@@ -1,5 +1,6 @@
 """What a staging directory stands on, measured once, and what that means for a run."""
 
+import errno
 import os
 import resource
 from dataclasses import dataclass
@@ -62,6 +63,25 @@ def warnings(found: Surroundings, need_bytes: int, need_files: int) -> list[str]
     if 0 <= found.free_inodes < need_files:
         said.append(f"The run will make about {need_files:,} files and {found.root} takes {found.free_inodes:,} more.")
     return said
+
+
+def given_out(error: OSError, found: Surroundings, need_bytes: int) -> StagingError:
+    """What a run says that ends because the machine refused it something.
+
+    Args:
+        error: the refusal.
+        found: what is there now.
+        need_bytes: what the whole run was going to stage.
+    """
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        cure = "Raise the limit (`ulimit -n`, LimitNOFILE=) or choose fewer --lanes, and run the same command again."
+        return StagingError(f"This process may open only {found.soft_files} files, and the run needs more.", cure)
+    what = "is full" if error.errno in disk.FULL else "cannot be written"
+    left = "no further file fits" if found.free_inodes == 0 else f"{found.free_bytes >> 20} MiB free"
+    return StagingError(
+        f"The disk of {found.root} {what} ({error.strerror}; {left}, about {need_bytes >> 20} MiB needed in all).",
+        "Nothing staged is lost; make room and run the same command again.",
+    )
 
 
 def files_needed(processes: int, lanes: int) -> int:

@@ -155,7 +155,8 @@ def settle(root: Path, folder: str, parts: Sequence[Part]) -> list[str]:
     """Make parts durable under their final names in `data/<folder>/`; their paths relative to the root.
 
     Sync, rename, sync the directory: the manifest may name the files once this returns. A failed sync is never tried
-    again (the kernel marks the pages clean): StagingError stops the run and the chunks stay open.
+    again (the kernel marks the pages clean): StagingError stops the run and the chunks stay open, and so does OSError
+    when the disk is full.
     """
     place = root / "data" / folder
     paths = []
@@ -169,6 +170,8 @@ def settle(root: Path, folder: str, parts: Sequence[Part]) -> list[str]:
             paths.append(str(target.relative_to(root)))
         disk.sync_folder(place)
     except OSError as error:
+        if error.errno in disk.FULL:
+            raise
         raise StagingError(
             f"Staged files cannot be made durable in {root}: {error.strerror}.",
             "Nothing staged before is lost; look after the disk and run the same command again.",

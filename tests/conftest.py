@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,18 @@ from hypothesis import settings
 
 NOT_RUN = "NOT RUN: "
 TEST_ALL = os.environ.get("STAGINGEST_TEST_ALL") == "1"
+
+
+def _namespaces() -> bool:
+    """Whether a process may mount a small disk of its own."""
+    command = ["unshare", "-rm", "true"]
+    return bool(shutil.which("unshare")) and not subprocess.run(command, capture_output=True, check=False).returncode
+
+
 NEEDS = {
     "realdata": (os.environ.get("STAGINGEST_REALDATA"), "set STAGINGEST_REALDATA=DIR to replay real prices"),
     "strace": (shutil.which("strace"), "install strace to make system calls fail"),
+    "namespace": (_namespaces(), "allow `unshare -rm` to mount a disk that fills up"),
     "sdk": (os.environ.get("STAGINGEST_SDK_PYTHON"), "set STAGINGEST_SDK_PYTHON to a Python that has alpaca-py"),
 }
 OURS = ("STAGINGEST_", "APCA_", "MASSIVE_", "POLYGON_")

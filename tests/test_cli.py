@@ -284,4 +284,4 @@ def test_a_full_disk_under_stdout_is_one_sentence(place: Desk) -> None:
     with Path("/dev/full").open("w") as full:
         ended = subprocess.run(words, env=place.environ, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
     assert ended.returncode == 1
-    assert ended.stderr == "Error: No space left on device. What is staged stays.\n"
+    assert ended.stderr == "Error: No space left on device. What is staged stays; run the same command again.\n"

@@ -1,5 +1,6 @@
 """What a fetch stands on, looked at before it is needed."""
 
+import errno
 import json
 import os
 import subprocess
@@ -140,3 +141,10 @@ def test_a_staging_directory_everybody_may_write_into_is_refused(tmp_path: Path)
         with pytest.raises(StagingError, match="Everybody may write into"):
             place.fetch(symbols=place.market.symbols, start="2024-05-01", end="2024-05-31")
         assert place.requests() == 0
+
+
+def test_a_run_that_may_open_no_more_files_is_told_the_limit_and_the_cure(tmp_path: Path) -> None:
+    refused = OSError(errno.EMFILE, "too many open files")
+    said = str(preflight.given_out(refused, preflight.measure(tmp_path), 0))
+    assert "may open only" in said
+    assert "choose fewer --lanes" in said

@@ -71,8 +71,8 @@ def main() -> None:
     except ReaderGoneError:
         code = 141  # the reader of stdout went away (`| head`): nobody is left to tell
     except OSError as error:
-        where = f" {error.filename}" if error.filename else ""
-        say(f"Error: {error.strerror or error}{where}. What is staged stays.")
+        where = f"{error.filename}: " if error.filename else ""
+        say(f"Error: {where}{error.strerror or error}. What is staged stays; run the same command again.")
         code = 1
     except Exception as error:  # noqa: BLE001 -- a traceback helps no user, and its last line may quote anything
         say(f"Error: a bug of stagingest: {bug(error)}. What is staged stays; please report the command.")
