@@ -17,9 +17,7 @@ def main() -> int:
         bench = stracelab.Bench(place, Path(folder) / "trial")
         bench.learn()
         for command in ("fetch", "load"):
-            bench.ready = bench.saved if command == "load" else None
-            for call in stracelab.CALLS:
-                trials = list(stracelab.sweep(bench, command, call, every=1))
+            for call, trials in stracelab.sweeps(bench, command, every=1):
                 problems = [problem for _, found in trials for problem in found]
                 harm += len(problems)
                 print(f"{command:6} {call:10} {len(trials):4} points, {len(problems)} violations", flush=True)

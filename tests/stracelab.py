@@ -6,7 +6,8 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
@@ -91,6 +92,10 @@ class Bench:
 
     truth: tuple[int, int, str] = (0, 0, "")
 
+    def beside(self, name: str) -> "Bench":
+        """The same bench with a place of its own, so that two trials can go on at a time."""
+        return replace(self, root=self.root.with_name(name))
+
     def learn(self) -> None:
         """The rows of an undisturbed fetch and load; what a trial of load begins from."""
         self.begin()
@@ -131,6 +136,18 @@ def wrong_files(staging: Path) -> list[str]:
 
 def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "gone"
+
+
+def sweeps(bench: Bench, command: str, *, every: int) -> Iterator[tuple[str, list[tuple[Point, list[str]]]]]:
+    """The sweep of each kind of call, two at a time: call -> trials."""
+    bench.ready = bench.saved if command == "load" else None
+    with ThreadPoolExecutor(2) as both:
+        running = {
+            call: both.submit(lambda call: list(sweep(bench.beside(call), command, call, every=every)), call)
+            for call in CALLS
+        }
+        for call, trials in running.items():
+            yield call, trials.result()
 
 
 def sweep(bench: Bench, command: str, call: str, *, every: int) -> Iterator[tuple[Point, list[str]]]:

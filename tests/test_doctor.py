@@ -148,3 +148,12 @@ def test_a_run_that_may_open_no_more_files_is_told_the_limit_and_the_cure(tmp_pa
     said = str(preflight.given_out(refused, preflight.measure(tmp_path), 0))
     assert "may open only" in said
     assert "choose fewer --lanes" in said
+
+
+def test_a_staging_directory_of_another_user_is_refused_and_its_owner_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = tmp_path.stat().st_uid
+    monkeypatch.setattr(os, "getuid", lambda: owner + 1)
+    with pytest.raises(StagingError, match=f"belongs to user {owner}, this is user {owner + 1}"):
+        preflight.refuse_strangers(tmp_path)
