@@ -1,0 +1,63 @@
+#!/usr/bin/env python3
+"""What it costs to make a staged chunk durable and to record it, in groups as a run does; exits 1 above the bar.
+
+Counted is everything between a worker's finished bytes and the manifest that names the file: the part file, the group's
+sync, its renames, the folder's sync and the transaction. Encoding Parquet is not.
+"""
+
+import os
+import statistics
+import sys
+import tempfile
+import time
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+from stagingest import disk, staging
+from stagingest.acknowledging import Acknowledger, Course
+from stagingest.manifest import Manifest
+from stagingest.model import Chunk, Outcome, Series, Window
+from stagingest.orders import Order, Part, Result
+from stagingest.providers.alpaca import StockBars
+from stagingest.supervising import GROUP_CHUNKS
+from stagingest.tally import Tally
+
+MOST_MS = 0.6
+BYTES = 60_000
+NOW = datetime(2024, 6, 3, 22, tzinfo=UTC)
+WINDOW = Window(date(2024, 1, 2), date(2024, 3, 1))
+
+
+def main() -> int:
+    """Print wall and CPU a chunk, the median of five runs of 1,000; the part files are of 60 kB."""
+    series = StockBars().canonical({})
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
+        runs = [one(Path(folder) / str(number), series, 1000) for number in range(5)]
+    wall_ms, cpu_ms = (statistics.median(run[index] for run in runs) for index in (0, 1))
+    print(f"{GROUP_CHUNKS} chunks a group: {wall_ms:.2f} ms a chunk (bar {MOST_MS}), {cpu_ms:.2f} ms of CPU")
+    return int(wall_ms > MOST_MS)
+
+
+def one(root: Path, series: Series, number: int) -> tuple[float, float]:
+    root = staging.prepare(root)
+    data = os.urandom(BYTES)
+    chunks = tuple(Chunk(series, (f"S{index}",), WINDOW) for index in range(number))
+    with Manifest.write(root) as manifest:
+        manifest.begin("bench", [str(series)], NOW)
+        manifest.plan(chunks, "bench")
+        acks = Acknowledger(Course("bench", root, (), chunks, {}), manifest, Tally(), lambda: NOW)
+        began = time.perf_counter(), time.process_time()
+        for index, chunk in enumerate(chunks):
+            order = Order("bench", index, chunk)
+            staging.begin_part(root, order.part)
+            disk.fill(root / "tmp" / f"{order.part}.part", data)
+            part = Part(order.part, BYTES, "0" * 64, 100)
+            acks.close(order, Result(Outcome.STAGED, "", NOW, part, ((f"S{index}", 100),)))
+            if acks.waiting == GROUP_CHUNKS:
+                acks.flush()
+        acks.flush()
+        return (time.perf_counter() - began[0]) / number * 1e3, (time.process_time() - began[1]) / number * 1e3
+
+
+if __name__ == "__main__":
+    sys.exit(main())
