@@ -5,6 +5,7 @@ equal rows, and what `proved` declines `named` judges.
 """
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from itertools import accumulate, chain
 from typing import Any
@@ -83,7 +84,15 @@ def named(body: bytes) -> Rows:
     if columns is None:
         columns = _split(pa.array([_clean(name, bar) for name, bars in by_symbol.items() for bar in bars], _CLEAN))
     symbols = runs(list(by_symbol), list(accumulate(map(len, by_symbol.values()))))
-    return Rows(envelope, symbols, columns.pop("t"), columns, frozenset[str]().union(*bars) - KEYS)
+    unknown = _unknown(bars, columns)
+    return Rows(envelope, symbols, columns.pop("t"), columns, unknown)
+
+
+def _unknown(bars: list[Any], columns: Mapping[str, pa.Array]) -> frozenset[str]:
+    """Fields that have no column: none where every column is full and no bar has more fields, which is soon seen."""
+    if max(map(len, bars), default=0) <= len(KEYS) and not any(column.null_count for column in columns.values()):
+        return frozenset()
+    return frozenset[str]().union(*bars) - KEYS
 
 
 def _by_symbol(data: Any) -> dict[str, list[Any]]:
