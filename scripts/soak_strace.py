@@ -16,11 +16,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, desk(Path(folder), symbols=stracelab.SYMBOLS) as place:
         bench = stracelab.Bench(place, Path(folder) / "trial")
         bench.learn()
-        for command in ("fetch", "load"):
+        for command in ("fetch", "fetch by workers", "load"):
             for call, trials in stracelab.sweeps(bench, command, every=1):
                 problems = [problem for _, found in trials for problem in found]
                 harm += len(problems)
-                print(f"{command:6} {call:10} {len(trials):4} points, {len(problems)} violations", flush=True)
+                print(f"{command:16} {call:10} {len(trials):4} points, {len(problems)} violations", flush=True)
                 print(*problems, sep="\n", end="\n" if problems else "", flush=True)
     return int(harm > 0)
 

@@ -22,7 +22,7 @@ SYMBOLS = 3
 
 @dataclass(frozen=True)
 class Point:
-    """One fault: at the `number`th call of this kind."""
+    """One fault: at the `number`th call of this kind, of each thread and process."""
 
     command: str
     call: str
@@ -49,7 +49,8 @@ class Bench:
             return ["load", *staging, "--db", str(self.root / "market.duckdb")]
         names = ",".join(self.place.market.symbols[:SYMBOLS])
         window = ["--start", "2024-05-01", "--end", "2024-05-10", "--timeframe", "1Min"]
-        return ["fetch", "stock-bars", "--symbols", names, *window, *staging, "--lanes", "1", "--processes", "0"]
+        processes = "2" if command == "fetch by workers" else "0"
+        return ["fetch", "stock-bars", "--symbols", names, *window, *staging, "--lanes", "1", "--processes", processes]
 
     def run(self, command: str, *tool: str) -> "subprocess.CompletedProcess[str]":
         environ = {**self.place.environ, "PYTHONDONTWRITEBYTECODE": "1"}
@@ -84,7 +85,7 @@ class Bench:
             yield f"{point}: the same command ends with {again.returncode}: {again.stderr[-600:]}"
             return
         yield from (f"{point}, afterwards: {problem}" for problem in wrong_files(self.root / "staging"))
-        if point.command == "fetch":
+        if point.command != "load":
             self.run("load")
         found = rows(self.root / "market.duckdb")
         if found != self.truth:
