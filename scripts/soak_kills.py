@@ -2,6 +2,7 @@
 """The soak for some seeds: what was struck, what it cost, what was found; exits 1 where a promise is broken."""
 
 import argparse
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -12,6 +13,8 @@ import soaklab
 
 
 def main() -> int:
+    # A shell starts background jobs with Ctrl-C ignored, which their children inherit; the soak sends it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("seeds", type=int, nargs="+")
     broken = 0

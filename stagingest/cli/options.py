@@ -31,7 +31,7 @@ staging = click.option(
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("staging"),
     show_default=True,
-    help="Staging directory; made if absent.",
+    help="Staging directory; fetch makes it.",
 )
 db = click.option(
     "--db",

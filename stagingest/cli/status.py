@@ -49,7 +49,13 @@ def _now(found: "Standing") -> None:
     run: dict[str, Any] | None = found.running
     if run is None:
         last = found.last_run
-        ended = "never ended: run the same fetch again" if last and not last[2] else f"ended {last[2]}" if last else ""
+        ended = (
+            "never ended: run the same fetch again"
+            if last and not last[2]
+            else f"ended {last[2][:16].replace('T', ' ')} UTC"
+            if last
+            else ""
+        )
         o.out(f"no fetch is running; the last one, {last[0]}, {ended}" if last else "no fetch was ever run")
         if last and last[3]:
             o.out(f"  it stopped: {last[3]}")
