@@ -43,20 +43,18 @@ def _datasets(found: "Standing") -> None:
         o.out("  ".join(cells))
 
 
+def _last(run: str, ended: str | None) -> str:
+    how = f"ended {ended[:16].replace('T', ' ')} UTC" if ended else "never ended: run the same fetch again"
+    return f"the last one, {run}, {how}"
+
+
 def _now(found: "Standing") -> None:
     from stagingest.progress import duration
 
     run: dict[str, Any] | None = found.running
     if run is None:
         last = found.last_run
-        ended = (
-            "never ended: run the same fetch again"
-            if last and not last[2]
-            else f"ended {last[2][:16].replace('T', ' ')} UTC"
-            if last
-            else ""
-        )
-        o.out(f"no fetch is running; the last one, {last[0]}, {ended}" if last else "no fetch was ever run")
+        o.out(f"no fetch is running; {_last(last[0], last[2])}" if last else "no fetch was ever run")
         if last and last[3]:
             o.out(f"  it stopped: {last[3]}")
     else:
