@@ -85,9 +85,12 @@ def _noting(made: Recording, kind: str, real: object, *, silent: bool) -> object
 def _image(store: Store) -> bytes:
     """The whole manifest as its last commit left it."""
     with sqlite3.connect(f"{(store.root / store.file).as_uri()}?mode=ro", uri=True) as source:
-        image = bytearray(source.serialize())
-    image[18:20] = b"\x01\x01"  # not in write-ahead mode, in which an image alone cannot be opened
-    return bytes(image)
+        return _in_one_file(source.serialize())
+
+
+def _in_one_file(image: bytes) -> bytes:
+    """The image out of write-ahead mode, in which an image alone cannot be opened."""
+    return image[:18] + b"\x01\x01" + image[20:]
 
 
 @dataclass(frozen=True)
@@ -209,3 +212,26 @@ def states(made: Recording) -> list[State]:
             found.setdefault(state)
         place.apply(op)
     return list(found)
+
+
+def found(root: Path) -> State:
+    """What is there now, all of it durable."""
+    paths = [path for path in root.rglob("*") if path.is_file() and not path.name.startswith(Manifest.file)]
+    files = frozenset((str(path.relative_to(root)), path.read_bytes()) for path in paths)
+    manifest = root / Manifest.file
+    if not manifest.exists():
+        return State(files, None)
+    with sqlite3.connect(f"{manifest.as_uri()}?mode=ro", uri=True) as source:
+        return State(files, _in_one_file(source.serialize()))
+
+
+def left(before: State, made: Recording) -> list[State]:
+    """Every state a crash at the end of the recording may leave where `before` was."""
+    place = _Disk(manifest=before.manifest)
+    for inode, (path, data) in enumerate(sorted(before.files)):
+        place.names[path] = place.live[path] = inode
+        place.contents[inode] = data
+        place.synced.add(inode)
+    for op in made.ops:
+        place.apply(op)
+    return list(dict.fromkeys(place.states("crash at the end", [place.manifest])))
