@@ -56,7 +56,7 @@ def cost_us(call: Callable[[], object], calls: int = 10_000, rounds: int = 9) ->
 
 
 def providers(folder: Path, only: str, seeds: int) -> int:
-    print(f"\n{'provider':44} {'goodput':>8} {'worst':>7} {'bar':>6}   {'429s':>6} {'worst':>7} {'bar':>6}")
+    print(f"\n{'provider':50} {'goodput':>8} {'worst':>7} {'bar':>6}   {'429s':>6} {'worst':>7} {'bar':>6}")
     missed = 0
     for scene in [*ratelab.BASIC, *ratelab.MIDDLE, *ratelab.PLUS, *ratelab.SLOW]:
         if only not in scene.name:
@@ -68,7 +68,7 @@ def providers(folder: Path, only: str, seeds: int) -> int:
         miss = mean < scene.least or share > scene.most
         missed += miss
         print(
-            f"{scene.name:44} {mean:8.1%} {min(good):7.1%} {scene.least:6.1%}   "
+            f"{scene.name:50} {mean:8.1%} {min(good):7.1%} {scene.least:6.1%}   "
             f"{share:6.2%} {max(bad):7.2%} {scene.most:6.1%}{'  MISSED' if miss else ''}",
             flush=True,
         )

@@ -108,14 +108,12 @@ class Pace(NamedTuple):
     def sane(self, now_s: float) -> bool:
         """Whether this can have been written by us, on this clock."""
         rates = (self.cap_per_s, self.rate_per_s, self.ceiling_per_s, self.share_per_s)
-        past_s = max(self.last_cut_s, self.reviewed_s, self.since_s)
-        ahead_s = max(self.tat_s, self.pause_until_s)
         return (
             all(map(math.isfinite, self))
             and all(0 < rate <= MOST_PER_S for rate in rates)
             and 0 <= self.pause_s <= _PAUSE_MOST_S
-            and past_s <= now_s + 1.0
-            and ahead_s <= now_s + 2 * LONGEST_PAUSE_S
+            and max(self.last_cut_s, self.reviewed_s, self.since_s) <= now_s + 1.0
+            and max(self.tat_s, self.pause_until_s) <= now_s + 2 * LONGEST_PAUSE_S
         )
 
 
@@ -139,22 +137,17 @@ def after(pace: Pace, seen: Seen, now_s: float) -> Pace:
         return _refused(pace, seen, now_s)
     if answered:
         return _answered(pace, seen, now_s)
-    if seen.timed_out or seen.status == 503:
-        return _slowed(pace, seen, now_s)
-    return pace
+    return _slowed(pace, seen, now_s) if seen.timed_out or seen.status == 503 else pace
 
 
 def _wait(named_s: float | None) -> float | None:
     """A wait the provider named, within reason; None when it named none that means anything."""
-    if named_s is None or not math.isfinite(named_s) or named_s < 0:
-        return None
-    return min(named_s, LONGEST_PAUSE_S)
+    return min(named_s, LONGEST_PAUSE_S) if named_s is not None and 0 <= named_s < math.inf else None
 
 
 def at_rate(pace: Pace, rate_per_s: float) -> Pace:
     """The pace at another rate, as far as cap, headers and plan allow it."""
-    bound = pace.bound_per_s
-    return pace._replace(rate_per_s=min(max(rate_per_s, FLOOR_PER_S), bound))
+    return pace._replace(rate_per_s=min(max(rate_per_s, FLOOR_PER_S), pace.bound_per_s))
 
 
 def _told(pace: Pace, seen: Seen, now_s: float) -> Pace:
@@ -189,7 +182,7 @@ def _paused(pace: Pace, until_s: float) -> Pace:
 
 
 def _refused(pace: Pace, seen: Seen, now_s: float) -> Pace:
-    """One cut and one pause for all permits issued before it; the pause doubles while refusals go on."""
+    """One cut and one pause for all permits issued before it; it doubles while refusals go on, up to a renewal."""
     if seen.issued_s <= pace.last_cut_s:
         return pace
     pause_s = min(max(2 * pace.pause_s, _PAUSE_S, 2 / pace.rate_per_s), _PAUSE_MOST_S)
@@ -201,7 +194,13 @@ def _refused(pace: Pace, seen: Seen, now_s: float) -> Pace:
         ceiling_per_s=max(limit, FLOOR_PER_S), searching=pace.searching and not pace.answered,
         pause_s=pause_s, pause_until_s=now_s, last_cut_s=now_s, answered_at_cut=pace.answered, reviewed_s=began_s,
     )  # fmt: skip
-    return _paused(pace, now_s + (named_s or pause_s))
+    return _paused(pace, now_s + (named_s or min(pause_s, _unrenewed_s(pace, now_s))))
+
+
+def _unrenewed_s(pace: Pace, now_s: float) -> float:
+    """How long a quota of a minute may stay spent: a minute from its first answer, at most one from its refusal."""
+    renewals = (began_s + WINDOW_S + _RESET_SLACK_S - now_s for began_s in (pace.since_s, pace.reviewed_s))
+    return next((left_s for left_s in renewals if left_s > 0), math.inf)
 
 
 def _limit(pace: Pace, now_s: float, began_s: float, named_s: float) -> tuple[float, float]:

@@ -255,7 +255,12 @@ def scenes(name: str, per_s: float, lowest_per_s: float, size: float) -> list[Sc
     halves = scene("bucket that halves", _bucket(half, size), 0.98, 0.012)
     silent = scene("window that halves", _window(half), 0.85, 0.02)
     told = scene("window that halves, headers", _window(half, "headers"), 0.98, 0.012)
-    killed = scene("bucket, one process killed", _bucket(steadily, size), 0.98, 0.012)
+    killed = [
+        scene("bucket, one process killed", _bucket(steadily, size), 0.98, 0.012),
+        scene("window, headers, one process killed", _window(steadily, "headers"), 0.98, 0.012),
+        scene("window that says nothing, one process killed", _window(steadily), 0.85, 0.02),
+        replace(scene("bucket, cap at 98 %, one process killed", kept.make, 0.979, 0.0), cap_per_s=0.98 * per_s),
+    ]
     return [
         scene("bucket", _bucket(steadily, size), 0.98, 0.012),
         scene("bucket of a minute", _bucket(steadily, 60 * per_s), 0.98, 0.012, held=60 * per_s),
@@ -268,7 +273,7 @@ def scenes(name: str, per_s: float, lowest_per_s: float, size: float) -> list[Sc
         replace(told, allowed=less),
         replace(kept, cap_per_s=0.98 * per_s),
         replace(windowed, cap_per_s=0.98 * per_s),
-        replace(killed, dies_s=_QUARTER / 2),
+        *(replace(each, dies_s=_QUARTER / 2) for each in killed),
     ]
 
 

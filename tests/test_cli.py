@@ -6,7 +6,9 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from datetime import date
+from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 
 import pytest
@@ -260,6 +262,29 @@ def test_every_command_explains_itself(place: Desk, command: str) -> None:
     ended = run(place, command, "--help")
     assert ended.returncode == 0
     assert "Usage: " in ended.stdout
+
+
+def test_the_imitation_keeps_a_limit_as_it_is_told_to(place: Desk) -> None:
+    limit = ["--rate-per-min", "1", "--rate-mode", "window", "--no-rate-headers", "--retry-after"]
+    command = [*COMMAND, "sim", "--port", "0", "--symbols", "2", *limit]
+    with subprocess.Popen(command, env=place.environ, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            url = next(line.rpartition("//")[2].strip() for line in process.stdout if "APCA_API_DATA_URL" in line)
+            # three, because the minute may turn between two
+            answers = [bars(url) for _ in range(3)]
+        finally:
+            process.terminate()
+    refused = next(answer for answer in answers if answer.status == 429)
+    assert 1 <= int(refused.headers["Retry-After"]) <= 60
+    assert "X-RateLimit-Limit" not in refused.headers
+
+
+def bars(host: str) -> HTTPResponse:
+    with closing(HTTPConnection(host, timeout=20)) as connection:
+        keys = {"APCA-API-KEY-ID": "any", "APCA-API-SECRET-KEY": "any"}
+        connection.request("GET", "/v2/stocks/bars?symbols=AAAA&timeframe=1Day", headers=keys)
+        return connection.getresponse()
 
 
 def test_a_reader_that_goes_away_ends_a_command_quietly(place: Desk) -> None:

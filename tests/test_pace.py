@@ -140,6 +140,16 @@ def test_pauses_double_while_refusals_go_on_and_one_permit_is_given_per_pause():
     assert lengths == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
 
 
+def test_a_silent_quota_is_asked_for_a_minute_after_its_first_answer_and_again_a_minute_after_its_first_refusal():
+    pace, now = used(declared(50.0), 20.0)
+    pace, slots = refused(pace, now), []
+    for _ in range(9):
+        slot, pace = grant(pace, pace.pause_until_s)
+        slots.append(slot)
+        pace = refused(pace, slot + 0.01)
+    assert slots[-3:] == pytest.approx([60.25, now + 60.25, now + 90.25], abs=0.05)
+
+
 def test_a_quota_that_others_have_spent_says_nothing_about_the_limit():
     pace = searching()
     for _ in range(7):

@@ -18,6 +18,15 @@ _MOMENTS = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
 @click.option("--seed", type=int, default=0, show_default=True, help="Another seed, other generated prices.")
 @click.option("--now", type=_MOMENTS, help="Time (UTC) it stands still at.  [default: the real time]")
 @click.option("--rate-per-min", type=click.IntRange(1), default=10_000, show_default=True, help="Requests allowed.")
+@click.option(
+    "--rate-mode",
+    type=click.Choice(["bucket", "window"]),
+    default="bucket",
+    show_default=True,
+    help="They come back steadily, or all at the minute.",
+)
+@click.option("--rate-headers/--no-rate-headers", default=True, help="Answers name the limit.  [default: they do]")
+@click.option("--retry-after", is_flag=True, help="A refusal says how long to wait.")
 @click.option("--latency-ms", type=click.FloatRange(0), default=0, show_default=True, help="Pause before each answer.")
 @click.option("--page-cap", type=click.IntRange(0, 10_000), default=0, help="Most rows a page, whatever was asked.")
 def sim(
@@ -27,6 +36,9 @@ def sim(
     seed: int,
     now: datetime | None,
     rate_per_min: int,
+    rate_mode: str,
+    rate_headers: bool,
+    retry_after: bool,
     latency_ms: float,
     page_cap: int,
 ) -> None:
@@ -37,7 +49,10 @@ def sim(
     from stagingest import sim as imitation
 
     market = imitation.market_from(symbols, replay=replay, seed=seed)
-    policy = imitation.Policy(rate_per_min=rate_per_min, latency_s=latency_ms / 1000, page_cap=page_cap)
+    policy = imitation.Policy(
+        rate_per_min=rate_per_min, rate_mode=rate_mode, rate_headers=rate_headers, retry_after=retry_after,
+        latency_s=latency_ms / 1000, page_cap=page_cap,
+    )  # fmt: skip
     still = now.replace(tzinfo=UTC) if now else None
     server = imitation.Server(market, policy, port=port, clock=lambda: still or datetime.now(UTC))
     prices = "replayed" if replay else "generated"
