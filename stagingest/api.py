@@ -16,6 +16,7 @@ from stagingest.errors import UsageError
 
 if TYPE_CHECKING:
     from stagingest.asking import Known, Question, Wanted
+    from stagingest.destination import How
     from stagingest.loading import Listener as LoadListener
     from stagingest.loading import LoadSummary
     from stagingest.repairing import Repaired
@@ -173,31 +174,28 @@ def fetch(
 
 def load(
     staging: str | Path | Iterable[str | Path] = "staging",
-    db: str | Path = "market.duckdb",
+    to: str | Path = "market.duckdb",
     *,
     batch_rows: int = 1_500_000,
-    memory_limit: str = "1GB",
-    lock_timeout_s: float = 0.0,
+    how: "How | None" = None,
     listener: "LoadListener | None" = None,
 ) -> "LoadSummary":
-    """Move what is staged and not yet in the ledger of `db` into its tables; exactly once, however often it is run.
+    """Move what is staged and not yet in the ledger of a target into it; exactly once, however often it is run.
 
     Args:
         staging: staging directories; where they disagree, the later answer wins.
-        db: a DuckDB file, made if absent.
+        to: a DuckDB file, made if absent.
         batch_rows: rows in one transaction.
-        memory_limit: DuckDB's; the process needs up to 200 MiB more.
-        lock_timeout_s: how long to wait for another process that has the database open.
+        how: memory, threads, patience and the like.
         listener: called after each batch.
 
     Raises:
-        HeldError: another process has the database open, or is loading from the same staging directory.
+        HeldError: another process has the target, or is loading from the same staging directory.
         StagingError: `staging` is no staging directory.
-        TargetError: the file is no database of ours, or a batch cannot be loaded.
+        TargetError: the target is none of ours, or a batch cannot be loaded.
     """
-    from stagingest import loading
+    from stagingest import destination, loading
     from stagingest.staging import Lock
-    from stagingest.targets.duckdb import DuckDB
 
     roots = [Path(staging)] if isinstance(staging, str | Path) else [Path(root) for root in staging]
     with ExitStack() as stack:
@@ -206,7 +204,7 @@ def load(
             source = loading.Staged(root.absolute())
             stack.enter_context(Lock.take(root / "load.lock", "loading"))
             sources.append(stack.enter_context(source))
-        target = DuckDB(Path(db), memory_limit=memory_limit, lock_timeout_s=lock_timeout_s)
+        target = destination.target(str(to), how or destination.How())
         return loading.load(sources, target, batch_rows=batch_rows, listener=listener)
 
 

@@ -41,7 +41,7 @@ PARTS = {
     "cli": "__main__",
     "fetching": "acknowledging advice flights gates opening rates supervising surveying",
     "limiter": "allowance records",
-    "loading": "batching",
+    "loading": "batching destination",
     "manifest": "givenup loads store strikes",
     "model": "orders",
     "pool": "desk inprocess slots",

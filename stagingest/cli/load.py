@@ -4,7 +4,7 @@ import resource
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -24,11 +24,7 @@ if TYPE_CHECKING:
     help="Staging directory; may be given several times.",
 )
 @click.option(
-    "--db",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("market.duckdb"),
-    show_default=True,
-    help="DuckDB file; made if absent.",
+    "--to", "--db", default="market.duckdb", show_default=True, metavar="FILE", help="DuckDB file; made if absent."
 )
 @click.option(
     "--memory-limit",
@@ -37,18 +33,23 @@ if TYPE_CHECKING:
     show_default=True,
     help="DuckDB's memory; up to 200 MiB more are used.",
 )
-@click.option("--lock-timeout", type=float, default=0.0, show_default=True, help="Seconds to wait for a held database.")
+@click.option("--threads", type=click.IntRange(1), help="DuckDB's threads.  [default: cores]")
+@click.option("--temp-dir", type=click.Path(path_type=Path, file_okay=False), help="Where DuckDB spills.")
+@click.option("--fast", is_flag=True, help="Rows may lose the order of their files; a fifth cheaper.")
+@click.option(
+    "--storage-version", default="v1.5.0", show_default=True, help="Oldest DuckDB that can read a file made here."
+)
+@click.option("--lock-timeout", default="0", callback=o.seconds, help="Wait so long (30s, 5min) for a held database.")
 @o.as_json
-def load(staging: tuple[Path, ...], db: Path, memory_limit: str, lock_timeout: float, as_json: bool) -> None:
+def load(staging: tuple[Path, ...], to: str, lock_timeout: float, as_json: bool, **how: Any) -> None:
     """Load every staged entry that the database's ledger lacks, exactly once however often it is run.
 
     May run while `fetch` is still staging.
     """
     from stagingest import api
+    from stagingest.destination import How
 
-    summary = api.load(
-        staging, db, memory_limit=memory_limit, lock_timeout_s=lock_timeout, listener=None if as_json else _line
-    )
+    summary = api.load(staging, to, how=How(lock_timeout_s=lock_timeout, **how), listener=None if as_json else _line)
     code = 3 if summary.skipped else 0
     if as_json:
         used = resource.getrusage(resource.RUSAGE_SELF)
@@ -60,7 +61,7 @@ def load(staging: tuple[Path, ...], db: Path, memory_limit: str, lock_timeout: f
     seconds = sum(summary.seconds.values())
     o.out(f"entries   {summary.entries} taken in {summary.batches} transactions, {summary.files} files")
     o.out(f"rows      {summary.rows:,} loaded, {summary.replaced:,} older ones replaced")
-    o.out(f"cost      {seconds:.1f} s, {db} is {o.size(summary.bytes_after)}")
+    o.out(f"cost      {seconds:.1f} s, {to} is {o.size(summary.bytes_after)}")
     sys.exit(code)
 
 

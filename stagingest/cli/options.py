@@ -182,6 +182,17 @@ def memory(context: click.Context, parameter: click.Parameter, value: str) -> st
     return value
 
 
+_UNITS_S = {"": 1.0, "s": 1.0, "min": 60.0, "h": 3600.0}
+
+
+def seconds(context: click.Context, parameter: click.Parameter, value: str) -> float:
+    """The seconds in 90, 90s, 5min or 2h."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([a-z]*)", value)
+    if not found or found[2] not in _UNITS_S:
+        raise UsageError(f"{parameter.opts[0]} {value!r} is no time.", "Write 30s, 5min or 2h.")
+    return float(found[1]) * _UNITS_S[found[2]]
+
+
 def few(names: tuple[str, ...] | list[str], limit: int = 8) -> str:
     """The first names of a list, and how many more there are."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
