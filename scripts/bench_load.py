@@ -33,6 +33,7 @@ WINDOW = Window(date(2023, 1, 3), date(2024, 1, 1))
 SESSIONS = list(sessions.between(WINDOW.start, WINDOW.end))
 STAMPS = [datetime.combine(day, clock(5)) for day in SESSIONS]
 DATA = dataset("stock-bars")
+CONSTANTS = {"interval": "1d", "feed": "sip", "adjustment": "raw", "currency": "USD", "asof": ""}
 CPU_RATIO = 1.15
 OVER_LIMIT_MIB = 200
 
@@ -74,10 +75,7 @@ def _tables(rows: int, file_rows: int) -> Iterator[tuple[tuple[str, ...], pa.Tab
             "symbol": _text(symbols, days),
             **{
                 name: _text([value], size)
-                for name, value in {
-                    "interval": "1d", "provider": "alpaca", "feed": "sip", "adjustment": "raw",
-                    "currency": "USD", "asof": "",
-                }.items()
+                for name, value in {"provider": "alpaca", **CONSTANTS}.items()
             },
             "ts": pa.concat_arrays([ts] * per_file),
             "session_date": pa.concat_arrays([session] * per_file),
@@ -93,7 +91,7 @@ def _tables(rows: int, file_rows: int) -> Iterator[tuple[tuple[str, ...], pa.Tab
 def stage(root: Path, rows: int, file_rows: int) -> int:
     """Fill a staging directory; the rows staged."""
     staging.prepare(root)
-    series = Series.of("alpaca/stock-bars", {"timeframe": "1Day", "feed": "sip", "adjustment": "raw"})
+    series = Series.of("alpaca/stock-bars", CONSTANTS)
     acks = []
     for number, (symbols, table) in enumerate(_tables(rows, file_rows), 1):
         order = Order(RUN, number, Chunk(series, symbols, WINDOW))

@@ -17,8 +17,8 @@ from stagingest.errors import UsageError
 if TYPE_CHECKING:
     from stagingest.asking import Known, Question, Wanted
     from stagingest.destination import How
+    from stagingest.loaded import LoadSummary
     from stagingest.loading import Listener as LoadListener
-    from stagingest.loading import LoadSummary
     from stagingest.repairing import Repaired
     from stagingest.standing import Standing
     from stagingest.supervising import Listener

@@ -16,6 +16,7 @@ class How:
         temp_dir: where DuckDB spills, None for a folder beside the database.
         storage_version: the oldest DuckDB that can read a database made here.
         fast: rows need not keep the order of their files.
+        replace: a whole answer removes rows of its window that it does not repeat.
         lock_timeout_s: how long to wait for another process that has the target.
     """
 
@@ -24,6 +25,7 @@ class How:
     temp_dir: Path | None = None
     storage_version: str = "v1.5.0"
     fast: bool = False
+    replace: bool = False
     lock_timeout_s: float = 0.0
 
 
@@ -33,5 +35,5 @@ def target(to: str, how: How) -> Target:
 
     return DuckDB(
         Path(to), memory_limit=how.memory_limit, threads=how.threads, temp_dir=how.temp_dir, fast=how.fast,
-        storage_version=how.storage_version, lock_timeout_s=how.lock_timeout_s,
+        replace=how.replace, storage_version=how.storage_version, lock_timeout_s=how.lock_timeout_s,
     )  # fmt: skip

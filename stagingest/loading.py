@@ -16,10 +16,11 @@ from typing import Self
 from stagingest.batching import Frontier, Planner
 from stagingest.datasets import dataset
 from stagingest.errors import TargetError
+from stagingest.loaded import Loaded, LoadSummary, Skipped
 from stagingest.loads import Loads
 from stagingest.manifest import Manifest
 from stagingest.model import Entry, Outcome
-from stagingest.targets import Batch, Item, Receipt, Target
+from stagingest.targets import Batch, Changes, Item, Mode, Receipt, Target
 
 # Between checkpoints; bounds the memory of a load that has hundreds of thousands of entries to take.
 _GROUP = 2_000
@@ -64,51 +65,6 @@ class Staged:
         self._loads.remember(target, self.staging_id, taken)
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A batch is in: its number and what the load has done so far, of how much."""
-
-    batch: int
-    entries: int
-    entries_due: int
-    rows: int
-    rows_due: int
-
-
-@dataclass(frozen=True, slots=True)
-class Skipped:
-    """A staged file that was left out, and why; its chunk is due again at the next fetch."""
-
-    path: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class LoadSummary:
-    """What a load did.
-
-    Args:
-        target: its name.
-        entries, files, rows: taken by this load; rows as staged.
-        replaced: rows deleted for newer ones of the same key.
-        batches: transactions.
-        skipped: files left out.
-        seconds: wall seconds per step: open, plan, hash, insert, checkpoint.
-        bytes_before, bytes_after: size of the target.
-    """
-
-    target: str
-    entries: int
-    files: int
-    rows: int
-    replaced: int
-    batches: int
-    skipped: tuple[Skipped, ...]
-    seconds: dict[str, float]
-    bytes_before: int
-    bytes_after: int
-
-
 Listener = Callable[[Loaded], None]
 
 
@@ -147,6 +103,7 @@ class _Load:
     files: int = 0
     rows: int = 0
     replaced: int = 0
+    changes: dict[str, Changes] = field(default_factory=dict)
     batches: int = 0
     last: dict[str, int] = field(default_factory=dict)
 
@@ -164,8 +121,8 @@ class _Load:
                 if source.staging_id in self.done:
                     source.remember(self.target.name, self.done[source.staging_id])
         return LoadSummary(
-            self.target.name, self.entries, self.files, self.rows, self.replaced, self.batches,
-            tuple(self.skipped), dict(self.seconds), before, self.target.size_bytes(),
+            self.target.name, self.entries, self.files, self.rows, self.replaced, self.changes,
+            self.batches, tuple(self.skipped), dict(self.seconds), before, self.target.size_bytes(),
         )  # fmt: skip
 
     @contextmanager
@@ -236,6 +193,9 @@ class _Load:
         self.files += len(batch.files)
         self.rows += batch.rows
         self.replaced += receipt.deleted
+        if batch.mode is Mode.REPLACE:
+            name = batch.dataset.name
+            self.changes[name] = self.changes.get(name, Changes()) + receipt.changes
         for item in batch.items:
             self.done[item.staging].add(item.entry.seq)
         self.listener(Loaded(self.batches, self.entries, self.entries_due, self.rows, self.rows_due))

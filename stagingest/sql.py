@@ -62,6 +62,43 @@ def remove(data: Dataset, table: Table) -> str:
     return f"{_delete(table, staged)} AND {_range(data, table)}"
 
 
+def compare(data: Dataset, table: Table) -> str:
+    """Of the rows whose key is staged: how many there are, and how many have another value than the staged one."""
+    values = [column.name for column in table.columns if column.name not in (*table.key, "updated_at")]
+    name = quoted(table.name)
+    held, staged = (", ".join(f"{of}.{quoted(value)}" for value in values) for of in (name, "staged"))
+    files = f"SELECT {_casts(table)} FROM {_FILES}"
+    return (
+        f"SELECT count(*), count(*) FILTER (WHERE ({held}) IS DISTINCT FROM ({staged})) "
+        f"FROM {name} JOIN ({files}) AS staged ON {_same(table, name)} WHERE {_range(data, table)}"
+    )
+
+
+def within(data: Dataset, table: Table) -> str:
+    """How many rows lie in `windows`."""
+    name = quoted(table.name)
+    inside = f"{_inside(data, table)} AND {_range(data, table)}"
+    return f"SELECT count(*) FROM {name} JOIN {_windows(data, table)} ON {inside}"
+
+
+def remove_within(data: Dataset, table: Table) -> str:
+    """Delete the rows that lie in whole `windows`."""
+    inside = f"{_inside(data, table)} AND {_range(data, table)}"
+    return f"DELETE FROM {quoted(table.name)} USING {_windows(data, table)} WHERE whole AND {inside}"
+
+
+def _windows(data: Dataset, table: Table) -> str:
+    keys = (_cast(column) for column in table.columns if column.name in table.key and column.name != data.time)
+    return f"(SELECT {', '.join(keys)}, since, until, whole FROM windows) AS windows"
+
+
+def _inside(data: Dataset, table: Table) -> str:
+    name = quoted(table.name)
+    same = (f"{name}.{quoted(key)} = windows.{quoted(key)}" for key in table.key if key != data.time)
+    time = f"{name}.{quoted(data.time)}"
+    return f"{' AND '.join(same)} AND {time} >= since AND {time} < until"
+
+
 def remove_older(table: Table) -> str:
     """Delete the rows whose key is staged with the same or a later `updated_at`."""
     keys = _names(table.key)

@@ -27,8 +27,10 @@ def window(start: int, end: int) -> Window:
     return Window(day(start), day(end))
 
 
-BARS = Series.of("alpaca/stock-bars", {"timeframe": "1Day", "feed": "sip"})
-OPTIONS = Series.of("alpaca/option-bars", {"timeframe": "1Day"})
+SIP = {"interval": "1d", "feed": "sip", "adjustment": "raw", "currency": "USD", "asof": ""}
+BARS = Series.of("alpaca/stock-bars", SIP)
+IEX = Series.of("alpaca/stock-bars", {**SIP, "feed": "iex"})
+OPTIONS = Series.of("alpaca/option-bars", {"interval": "1d"})
 ACTIVE = Series.of("alpaca/option-contracts", {"status": "active"})
 INACTIVE = Series.of("alpaca/option-contracts", {"status": "inactive"})
 
@@ -66,6 +68,7 @@ class Staging:
         *,
         columns: Iterable[str] = (),
         asked_at: datetime | None = None,
+        **values: Any,
     ) -> Entry:
         """Write rows as the chunk's file and enter it; `columns` gives them another order."""
         data = dataset(chunk.series.endpoint.partition("/")[2])
@@ -89,6 +92,7 @@ class Staging:
             sha256=hashlib.sha256(content).hexdigest(),
             rows=len(rows),
             symbol_rows=tuple((symbol, count) for symbol, count in counts.items() if count),
+            **values,
         )
 
     def file(self, entry: Entry) -> Path:

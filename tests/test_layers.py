@@ -41,7 +41,7 @@ PARTS = {
     "cli": "__main__",
     "fetching": "acknowledging advice flights gates opening rates supervising surveying",
     "limiter": "allowance records",
-    "loading": "batching destination",
+    "loading": "batching destination loaded",
     "manifest": "givenup loads store strikes",
     "model": "orders",
     "pool": "desk inprocess slots",

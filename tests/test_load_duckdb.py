@@ -12,15 +12,17 @@ import duckdb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loadlab import ACTIVE, BARS, INACTIVE, NOON, OPTIONS, Staging, all_rows, ask, bar, contract, day, window
+from loadlab import ACTIVE, BARS, IEX, INACTIVE, NOON, OPTIONS, Staging, all_rows, ask, bar, contract, day, window
 
 from stagingest.datasets import DATASETS, dataset
 from stagingest.errors import HeldError, StagingError, TargetError
-from stagingest.loading import Loaded, LoadSummary, Staged, load
+from stagingest.loaded import Loaded, LoadSummary
+from stagingest.loading import Staged, load
 from stagingest.loads import read_complaints
 from stagingest.manifest import Ack, Manifest
 from stagingest.model import Chunk, Outcome
 from stagingest.orders import Order, Part, Result
+from stagingest.targets import Changes
 from stagingest.targets.duckdb import DuckDB, contracts
 
 STOCKS = dataset("stock-bars")
@@ -56,6 +58,12 @@ def test_staged_rows_arrive_with_their_types(staging: Staging, db: Path) -> None
     (first, *_) = ask(db, "SELECT * FROM stock_bars ORDER BY symbol, ts")
     expected = {**bar("AAPL", 0, 1.0), "updated_at": (NOON + timedelta(minutes=1)).replace(tzinfo=None)}
     assert first == tuple(expected[column.name] for column in STOCKS.columns)
+
+
+def test_a_fast_load_that_spills_elsewhere_has_the_same_rows(staging: Staging, db: Path, tmp_path: Path) -> None:
+    staging.bars("A B", 0, 4)
+    load([staging], DuckDB(db, threads=2, fast=True, temp_dir=tmp_path / "spill"))
+    assert closes(db) == [(symbol, number, 2.0) for symbol in "AB" for number in range(4)]
 
 
 def test_loading_twice_changes_nothing(staging: Staging, db: Path) -> None:
@@ -137,12 +145,39 @@ def test_a_row_the_vendor_failed_to_repeat_is_kept(staging: Staging, db: Path) -
     assert closes(db) == [("A", 0, 2.0), ("A", 1, 8.0), ("A", 2, 2.0)]
 
 
-def test_rows_of_another_series_are_left_alone(staging: Staging, db: Path) -> None:
+def test_what_a_later_answer_adds_changes_and_no_longer_has_is_counted(staging: Staging, db: Path) -> None:
+    staging.bars("A B", 0, 4, price=1)
+    rows = [bar("A", 0, 1.0), bar("A", 1, 9.0), bar("A", 4, 1.0), bar("A", 5, 1.0)]
+    staging.stage(Chunk(BARS, ("A", "B"), window(0, 6)), rows)
+    summary = run(db, staging)
+    # Of A, day 1 has another price, 4 and 5 are new, 2 and 3 are gone; B, of which nothing came back, is not judged.
+    assert summary.changes == {"stock-bars": Changes(added=2, changed=1, vanished=2)}
+    assert summary.replaced == 2
+    assert len(closes(db)) == 10
+
+
+def test_answers_that_say_the_same_again_change_nothing(staging: Staging, db: Path) -> None:
+    staging.bars("A B", 0, 4)
+    staging.bars("A B", 0, 4)
+    assert run(db, staging).changes == {"stock-bars": Changes()}
+
+
+def test_with_replace_a_whole_answer_removes_what_it_does_not_repeat(staging: Staging, db: Path) -> None:
+    staging.bars("A B", 0, 4, price=1)
+    staging.stage(Chunk(BARS, ("A", "B"), window(0, 4)), [bar("A", 1, 9.0)])
+    staging.stage(Chunk(BARS, ("B",), window(0, 2)), [bar("B", 0, 9.0)], covers=False)
+    summary = load([staging], DuckDB(db, threads=1, replace=True))
+    assert closes(db) == [("A", 1, 10.0), ("B", 0, 10.0), *(("B", number, 2.0) for number in range(1, 4))]
+    assert summary.changes == {"stock-bars": Changes(changed=2, vanished=4)}
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_rows_of_another_series_are_left_alone(staging: Staging, db: Path, replace: bool) -> None:
     staging.bars("A", 0, 2, price=1)
     iex = [{**bar("A", number, 5.0), "feed": "iex"} for number in range(2)]
-    staging.stage(Chunk(BARS.of("alpaca/stock-bars", {"feed": "iex"}), ("A",), window(0, 2)), iex)
+    staging.stage(Chunk(IEX, ("A",), window(0, 2)), iex)
     staging.bars("A", 0, 2, price=2)
-    run(db, staging)
+    load([staging], DuckDB(db, threads=1, replace=replace))
     assert ask(db, "SELECT feed, close, count(*) FROM stock_bars GROUP BY ALL ORDER BY ALL") == [
         ("iex", 6.0, 2),
         ("sip", 3.0, 2),

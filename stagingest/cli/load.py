@@ -11,7 +11,7 @@ import click
 from stagingest.cli import options as o
 
 if TYPE_CHECKING:
-    from stagingest.loading import Loaded
+    from stagingest.loaded import Loaded
 
 
 @click.command()
@@ -32,6 +32,13 @@ if TYPE_CHECKING:
     callback=o.memory,
     show_default=True,
     help="DuckDB's memory; up to 200 MiB more are used.",
+)
+@click.option(
+    "--upsert/--replace",
+    "replace",
+    flag_value=True,
+    default=False,
+    help="Keep rows that a later answer does not repeat, or remove them.  [default: keep]",
 )
 @click.option("--threads", type=click.IntRange(1), help="DuckDB's threads.  [default: cores]")
 @click.option("--temp-dir", type=click.Path(path_type=Path, file_okay=False), help="Where DuckDB spills.")
@@ -61,6 +68,9 @@ def load(staging: tuple[Path, ...], to: str, lock_timeout: float, as_json: bool,
     seconds = sum(summary.seconds.values())
     o.out(f"entries   {summary.entries} taken in {summary.batches} transactions, {summary.files} files")
     o.out(f"rows      {summary.rows:,} loaded, {summary.replaced:,} older ones replaced")
+    for name, changes in summary.changes.items():
+        told = f"{changes.added:,} added, {changes.changed:,} changed, {changes.vanished:,} vanished"
+        o.out(f"asked again {name}: {told}")
     o.out(f"cost      {seconds:.1f} s, {to} is {o.size(summary.bytes_after)}")
     sys.exit(code)
 

@@ -7,7 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
-from stagingest.datasets import Dataset
+from stagingest.datasets import Dataset, Table
 from stagingest.model import Entry, Window, to_json
 from stagingest.sessions import instant
 
@@ -34,6 +34,16 @@ class Item:
     def file(self) -> Path | None:
         """The staged file, None for an entry without rows."""
         return self.root / self.entry.path if self.entry.path else None
+
+    def windows(self, table: Table) -> Iterator[dict[str, Any]]:
+        """As in `Batch`."""
+        chunk, data = self.entry.chunk, self.dataset
+        since, until = (instant(day).replace(tzinfo=None) for day in (chunk.window.start, chunk.window.end))
+        params = {"provider": chunk.series.endpoint.partition("/")[0], **dict(chunk.series.params)}
+        others = {name: params[name] for name in table.key if name not in (data.symbol, data.time)}
+        for symbol, rows in self.entry.symbol_rows:
+            if rows:
+                yield {data.symbol: symbol, **others, "since": since, "until": until, "whole": self.entry.covers}
 
     def ledger_row(self, loaded_at: datetime) -> dict[str, Any]:
         """The item as a row of the ledger; `loaded_at` in UTC without zone."""
@@ -99,6 +109,12 @@ class Batch:
         places = {at: place for place, at in enumerate(asked)}
         return [places[at] for at in range(len(files))]
 
+    def windows(self, table: Table) -> list[dict[str, Any]]:
+        """What the files answered: a row for each symbol that has any, with the key columns but the time, `since` and
+        `until` (UTC without zone), and `whole`, whether the answer was the last word on its window.
+        """
+        return [row for item in self.files for row in item.windows(table)]
+
     def bounds(self) -> dict[str, Any]:
         """`low high` (symbols) and `since until` (UTC without zone) around every key the files may hold."""
         chunks = [item.entry.chunk for item in self.files]
@@ -115,11 +131,32 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class Changes:
+    """How answers differ from what was loaded for the same windows before: rows added, changed, and vanished (loaded
+    before and not answered again).
+    """
+
+    added: int = 0
+    changed: int = 0
+    vanished: int = 0
+
+    def __add__(self, other: "Changes") -> "Changes":
+        """Both together."""
+        return Changes(self.added + other.added, self.changed + other.changed, self.vanished + other.vanished)
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
-    """What a batch did to the dataset's tables together: rows inserted, and rows deleted for them."""
+    """What a batch did to the dataset's tables together.
+
+    Args:
+        inserted, deleted: rows.
+        changes: where windows were asked again that were loaded before.
+    """
 
     inserted: int
     deleted: int
+    changes: Changes = Changes()
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ from stagingest import disk, sql
 from stagingest.datasets import DATASETS, Table
 from stagingest.errors import HeldError, StagingError, TargetError
 from stagingest.model import Window
-from stagingest.targets import Batch, Mode, Receipt, Span
+from stagingest.targets import Batch, Changes, Receipt, Span
+from stagingest.targets.filling import fill
 
 _POLL_S = 0.2
 _SETTINGS = {
@@ -38,6 +39,7 @@ class DuckDB:
         threads: None for one per core.
         temp_dir: where it spills, None for a folder beside it.
         fast: rows of a batch need not keep the order of their files, which costs a fifth less.
+        replace: a whole answer removes rows of its window that it does not repeat.
         lock_timeout_s: how long to wait for another process that has it.
         storage_version: the oldest DuckDB that can read a database made here.
         sleep, clock: for tests.
@@ -51,6 +53,7 @@ class DuckDB:
         threads: int | None = None,
         temp_dir: Path | None = None,
         fast: bool = False,
+        replace: bool = False,
         lock_timeout_s: float = 0.0,
         storage_version: str = "v1.5.0",
         sleep: Callable[[float], None] = time.sleep,
@@ -65,7 +68,7 @@ class DuckDB:
             "preserve_insertion_order": not fast,
             **_SETTINGS,
         }
-        self._temp_dir = temp_dir
+        self._temp_dir, self._replace = temp_dir, replace
         self._lock_timeout_s, self._sleep, self._clock = lock_timeout_s, sleep, clock
         self._db: duckdb.DuckDBPyConnection | None = None
 
@@ -125,7 +128,11 @@ class DuckDB:
                 self._enter(batch, now)
         except TargetError as error:
             raise TargetError(f"A batch was not loaded ({batch}): {error.message}", error.next_step) from None
-        return Receipt(sum(each.inserted for each in receipts), sum(each.deleted for each in receipts))
+        return Receipt(
+            sum(each.inserted for each in receipts),
+            sum(each.deleted for each in receipts),
+            sum((each.changes for each in receipts), Changes()),
+        )
 
     def settle(self) -> None:
         """CHECKPOINT: everything taken so far leaves the write-ahead log."""
@@ -136,28 +143,22 @@ class DuckDB:
         return self.path.stat().st_size if self.path.exists() else 0
 
     def _fill(self, table: Table, batch: Batch, now: datetime) -> Receipt:
-        files = {"paths": [str(item.file) for item in batch.files]}
-        if batch.mode is Mode.NEWEST:
-            deleted = self._one(sql.remove_older(table), **files)
-            inserted = self._one(sql.append_newest(table), **files, ranks=batch.ranks())
-            staged = self._one(sql.COUNT_STAGED, **files)
-        else:
-            replace = batch.mode is Mode.REPLACE
-            deleted = self._one(sql.remove(batch.dataset, table), **files, **batch.bounds()) if replace else 0
-            staged = inserted = self._one(sql.append(table), **files)
-        if staged != batch.rows:
-            raise TargetError(f"Its files hold {staged} rows where the manifest says {batch.rows}.")
-        values = {"table": table.name, "inserted": inserted, "deleted": deleted, "now": now}
+        receipt = fill(self._all, self._registered, table, batch, replace=self._replace)
+        values = {"table": table.name, "inserted": receipt.inserted, "deleted": receipt.deleted, "now": now}
         self._all("INSERT INTO ledger_batches VALUES ($table, $inserted, $deleted, $now)", **values)
-        return Receipt(inserted, deleted)
+        return receipt
 
     def _enter(self, batch: Batch, now: datetime) -> None:
-        rows = pa.Table.from_pylist([item.ledger_row(now) for item in batch.items])
-        self._open.register("entering", rows)
-        try:
+        with self._registered("entering", [item.ledger_row(now) for item in batch.items]):
             self._one("INSERT INTO ledger BY NAME SELECT * FROM entering")
+
+    @contextmanager
+    def _registered(self, name: str, rows: list[dict[str, Any]]) -> Iterator[None]:
+        self._open.register(name, pa.Table.from_pylist(rows))
+        try:
+            yield
         finally:
-            self._open.unregister("entering")
+            self._open.unregister(name)
 
     @property
     def _open(self) -> duckdb.DuckDBPyConnection:

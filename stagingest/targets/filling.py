@@ -1,0 +1,61 @@
+"""What a batch does to one table of a DuckDB database, statement by statement; who runs them is handed in."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from stagingest import sql
+from stagingest.datasets import Table
+from stagingest.errors import TargetError
+from stagingest.targets import Batch, Changes, Mode, Receipt
+
+
+class Ask(Protocol):
+    """Runs a statement with named parameters and reads its result to the end."""
+
+    def __call__(self, text: str, **values: Any) -> list[tuple[Any, ...]]:
+        """The rows. Raises TargetError."""
+
+
+Registered = Callable[[str, list[dict[str, Any]]], AbstractContextManager[None]]
+
+
+def fill(ask: Ask, registered: Registered, table: Table, batch: Batch, *, replace: bool) -> Receipt:
+    """Put the rows of a batch into a table, inside the transaction of the caller.
+
+    Args:
+        ask: runs statements.
+        registered: makes rows a table of that name while it is entered.
+        replace: whole answers remove what they do not repeat.
+
+    Raises TargetError when the files do not hold as many rows as the manifest says.
+    """
+    files = {"paths": [str(item.file) for item in batch.files]}
+    changes, deleted = Changes(), 0
+    if batch.mode is Mode.NEWEST:
+        ((deleted,),) = ask(sql.remove_older(table), **files)
+        ((inserted,),) = ask(sql.append_newest(table), **files, ranks=batch.ranks())
+        ((staged,),) = ask(sql.COUNT_STAGED, **files)
+    else:
+        if batch.mode is Mode.REPLACE:
+            with registered("windows", batch.windows(table)):
+                changes, deleted = _make_room(ask, table, batch, files, replace=replace)
+        ((inserted,),) = ask(sql.append(table), **files)
+        staged = inserted
+    if staged != batch.rows:
+        raise TargetError(f"Its files hold {staged} rows where the manifest says {batch.rows}.")
+    return Receipt(inserted, deleted, changes)
+
+
+def _make_room(ask: Ask, table: Table, batch: Batch, files: dict[str, Any], *, replace: bool) -> tuple[Changes, int]:
+    data, bounds = batch.dataset, batch.bounds()
+    ((held,),) = ask(sql.within(data, table), **bounds)
+    ((met, changed),) = ask(sql.compare(data, table), **files, **bounds) if held else ((0, 0),)
+    changes = Changes(batch.rows - met, changed, held - met)
+    removed = 0
+    if replace and held:
+        ((removed,),) = ask(sql.remove_within(data, table), **bounds)
+    if removed < held:
+        ((more,),) = ask(sql.remove(data, table), **files, **bounds)
+        removed += more
+    return changes, removed
