@@ -63,13 +63,15 @@ def _prices(rows: int) -> dict[str, pa.Array]:
     }  # fmt: skip
 
 
-def _tables(rows: int, file_rows: int) -> Iterator[tuple[tuple[str, ...], pa.Table]]:
-    """Tables of about `file_rows` daily bars, one year of each symbol, sorted by key, and their symbols."""
+def _tables(rows: int, file_rows: int, first: int) -> Iterator[tuple[tuple[str, ...], pa.Table]]:
+    """Tables of about `file_rows` daily bars, one year of each symbol from the `first`, sorted by key, and their
+    symbols.
+    """
     days = len(SESSIONS)
     per_file = max(1, file_rows // days)
     ts, session = pa.array(STAMPS, pa.timestamp("us")), pa.array(SESSIONS, pa.date32())
     for number in range(max(1, rows // (per_file * days))):
-        symbols = [f"S{number * per_file + each:06}" for each in range(per_file)]
+        symbols = [f"S{first + number * per_file + each:06}" for each in range(per_file)]
         size = per_file * days
         columns = {
             "symbol": _text(symbols, days),
@@ -88,13 +90,13 @@ def _tables(rows: int, file_rows: int) -> Iterator[tuple[tuple[str, ...], pa.Tab
         )
 
 
-def stage(root: Path, rows: int, file_rows: int) -> int:
-    """Fill a staging directory; the rows staged."""
+def stage(root: Path, rows: int, file_rows: int, *, first: int = 0, run: str = RUN) -> int:
+    """Fill a staging directory with bars of the symbols from number `first`; the rows staged."""
     staging.prepare(root)
     series = Series.of("alpaca/stock-bars", CONSTANTS)
     acks = []
-    for number, (symbols, table) in enumerate(_tables(rows, file_rows), 1):
-        order = Order(RUN, number, Chunk(series, symbols, WINDOW))
+    for number, (symbols, table) in enumerate(_tables(rows, file_rows, first), 1):
+        order = Order(run, number, Chunk(series, symbols, WINDOW))
         staging.begin_part(root, order.part)
         part = staging.write_part(root, order.part, table, {})
         (path,) = staging.settle(root, "alpaca/stock-bars", [part])
@@ -102,7 +104,7 @@ def stage(root: Path, rows: int, file_rows: int) -> int:
         result = Result(Outcome.STAGED, asked_at=ASKED_AT, part=part, symbol_rows=counts)
         acks.append(Ack(order, result, True, ASKED_AT, DATA.schema, path))
     with Manifest.write(root) as manifest:
-        manifest.plan([ack.order.chunk for ack in acks], RUN)
+        manifest.plan([ack.order.chunk for ack in acks], run)
         manifest.record(acks)
     return sum(ack.result.part.rows for ack in acks if ack.result.part)
 

@@ -20,7 +20,7 @@ from stagingest.loaded import Loaded, LoadSummary, Skipped
 from stagingest.loads import Loads
 from stagingest.manifest import Manifest
 from stagingest.model import Entry, Outcome
-from stagingest.targets import Batch, Changes, Item, Mode, Receipt, Target
+from stagingest.targets import Batch, Changes, Item, Receipt, Target
 
 # Between checkpoints; bounds the memory of a load that has hundreds of thousands of entries to take.
 _GROUP = 2_000
@@ -193,7 +193,7 @@ class _Load:
         self.files += len(batch.files)
         self.rows += batch.rows
         self.replaced += receipt.deleted
-        if batch.mode is Mode.REPLACE:
+        if receipt.changes:
             name = batch.dataset.name
             self.changes[name] = self.changes.get(name, Changes()) + receipt.changes
         for item in batch.items:

@@ -63,22 +63,17 @@ def remove(data: Dataset, table: Table) -> str:
 
 
 def compare(data: Dataset, table: Table) -> str:
-    """Of the rows whose key is staged: how many there are, and how many have another value than the staged one."""
-    values = [column.name for column in table.columns if column.name not in (*table.key, "updated_at")]
+    """How many rows lie in `windows`, how many of them have a staged key, and how many of those another value."""
     name = quoted(table.name)
-    held, staged = (", ".join(f"{of}.{quoted(value)}" for value in values) for of in (name, "staged"))
+    values = [column.name for column in table.columns if column.name not in (*table.key, "updated_at")]
+    differ = " OR ".join(f"{name}.{quoted(value)} IS DISTINCT FROM staged.{quoted(value)}" for value in values)
+    found = f"staged.{quoted(data.symbol)} IS NOT NULL"
     files = f"SELECT {_casts(table)} FROM {_FILES}"
     return (
-        f"SELECT count(*), count(*) FILTER (WHERE ({held}) IS DISTINCT FROM ({staged})) "
-        f"FROM {name} JOIN ({files}) AS staged ON {_same(table, name)} WHERE {_range(data, table)}"
+        f"SELECT count(*), count(*) FILTER ({found}), count(*) FILTER ({found} AND ({differ})) "
+        f"FROM {name} JOIN {_windows(data, table)} ON {_inside(data, table)} AND {_range(data, table)} "
+        f"LEFT JOIN ({files}) AS staged ON {_same(table, name)}"
     )
-
-
-def within(data: Dataset, table: Table) -> str:
-    """How many rows lie in `windows`."""
-    name = quoted(table.name)
-    inside = f"{_inside(data, table)} AND {_range(data, table)}"
-    return f"SELECT count(*) FROM {name} JOIN {_windows(data, table)} ON {inside}"
 
 
 def remove_within(data: Dataset, table: Table) -> str:

@@ -151,12 +151,12 @@ class Receipt:
 
     Args:
         inserted, deleted: rows.
-        changes: where windows were asked again that were loaded before.
+        changes: where windows were asked again that were loaded before; None when it was not counted.
     """
 
     inserted: int
     deleted: int
-    changes: Changes = Changes()
+    changes: Changes | None = None
 
 
 @dataclass(frozen=True, slots=True)

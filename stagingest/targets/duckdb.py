@@ -128,10 +128,11 @@ class DuckDB:
                 self._enter(batch, now)
         except TargetError as error:
             raise TargetError(f"A batch was not loaded ({batch}): {error.message}", error.next_step) from None
+        counted = [each.changes for each in receipts if each.changes]
         return Receipt(
             sum(each.inserted for each in receipts),
             sum(each.deleted for each in receipts),
-            sum((each.changes for each in receipts), Changes()),
+            sum(counted, Changes()) if counted else None,
         )
 
     def settle(self) -> None:

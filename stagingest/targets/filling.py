@@ -31,7 +31,8 @@ def fill(ask: Ask, registered: Registered, table: Table, batch: Batch, *, replac
     Raises TargetError when the files do not hold as many rows as the manifest says.
     """
     files = {"paths": [str(item.file) for item in batch.files]}
-    changes, deleted = Changes(), 0
+    changes: Changes | None = None
+    deleted = 0
     if batch.mode is Mode.NEWEST:
         ((deleted,),) = ask(sql.remove_older(table), **files)
         ((inserted,),) = ask(sql.append_newest(table), **files, ranks=batch.ranks())
@@ -47,15 +48,20 @@ def fill(ask: Ask, registered: Registered, table: Table, batch: Batch, *, replac
     return Receipt(inserted, deleted, changes)
 
 
-def _make_room(ask: Ask, table: Table, batch: Batch, files: dict[str, Any], *, replace: bool) -> tuple[Changes, int]:
+def _make_room(
+    ask: Ask, table: Table, batch: Batch, files: dict[str, Any], *, replace: bool
+) -> tuple[Changes | None, int]:
+    """Remove what the batch replaces: what that changes (not counted with `replace`: it would cost as much as the
+    rest), and the rows removed.
+    """
     data, bounds = batch.dataset, batch.bounds()
-    ((held,),) = ask(sql.within(data, table), **bounds)
-    ((met, changed),) = ask(sql.compare(data, table), **files, **bounds) if held else ((0, 0),)
-    changes = Changes(batch.rows - met, changed, held - met)
-    removed = 0
-    if replace and held:
+    if replace:
         ((removed,),) = ask(sql.remove_within(data, table), **bounds)
-    if removed < held:
-        ((more,),) = ask(sql.remove(data, table), **files, **bounds)
-        removed += more
-    return changes, removed
+        if not all(item.entry.covers for item in batch.files):
+            ((more,),) = ask(sql.remove(data, table), **files, **bounds)
+            removed += more
+        return None, removed
+    ((held, met, changed),) = ask(sql.compare(data, table), **files, **bounds)
+    if met:
+        ask(sql.remove(data, table), **files, **bounds)
+    return Changes(batch.rows - met, changed, held - met), met
