@@ -7,6 +7,8 @@
     ├── HeldError             75   someone else holds the staging directory or the database
     ├── StagingError           1   the staging directory or its manifest cannot be used
     ├── TargetError            1   the database cannot be used
+    │   ├── TooLargeError          what it was to do at once does not fit its memory
+    │   └── SpoiledError           it has given itself up and must be opened again
     └── PageError              -   a page is not what the provider promises (never leaves a worker)
 
 Exceptions here are picklable: they carry positional text only.
@@ -73,6 +75,14 @@ class StagingError(StagingestError):
 
 class TargetError(StagingestError):
     """The target cannot be opened or does not have the expected shape."""
+
+
+class TooLargeError(TargetError):
+    """The target has too little memory, or room to spill, for what it was to do at once."""
+
+
+class SpoiledError(TargetError):
+    """The open target has declared itself invalid; opened again, it is as after its last transaction."""
 
 
 class PageError(StagingestError):

@@ -13,9 +13,9 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Self
 
-from stagingest.batching import Frontier, Planner
+from stagingest.batching import Frontier, Planner, fitting
 from stagingest.datasets import dataset
-from stagingest.errors import TargetError
+from stagingest.errors import SpoiledError, TargetError, TooLargeError
 from stagingest.loaded import Loaded, LoadSummary, Skipped
 from stagingest.loads import Loads
 from stagingest.manifest import Manifest
@@ -91,12 +91,13 @@ class _Load:
 
     sources: Sequence[Staged]
     target: Target
-    batch_rows: int
+    most_rows: int
     listener: Listener
     taken: dict[str, frozenset[tuple[int, str]]] = field(default_factory=dict)
     done: dict[str, set[int]] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    batch_rows: int = 0
     entries_due: int = 0
     rows_due: int = 0
     entries: int = 0
@@ -109,6 +110,7 @@ class _Load:
 
     def run(self) -> LoadSummary:
         before = self.target.size_bytes()
+        self.batch_rows = self.most_rows
         try:
             self._open()
             self.done = {staging: {seq for seq, _ in taken} for staging, taken in self.taken.items()}
@@ -186,8 +188,10 @@ class _Load:
             batch = replace(batch, items=tuple(item for item in batch.items if self._whole(item)))
         if not batch.items:
             return
+        began_s = time.perf_counter()
         with self._timed("insert"):
-            receipt = self._try(batch)
+            batch, receipt = self._try(batch)
+        self.batch_rows = fitting(self.batch_rows, self.most_rows, batch.rows, time.perf_counter() - began_s)
         self.batches += 1
         self.entries += len(batch.items)
         self.files += len(batch.files)
@@ -200,25 +204,54 @@ class _Load:
             self.done[item.staging].add(item.entry.seq)
         self.listener(Loaded(self.batches, self.entries, self.entries_due, self.rows, self.rows_due))
 
-    def _try(self, batch: Batch) -> Receipt:
-        """Load a batch. After an error only the ledger knows whether it is in: ask it, and try once more if not."""
+    def _try(self, batch: Batch) -> tuple[Batch, Receipt]:
+        """Load a batch: what of it is in. After an error only the ledger knows; what is not in is tried once more,
+        in halves when it was too large, and item by item when the target gave itself up twice.
+        """
         try:
-            return self.target.take(batch)
-        except TargetError:
-            self.target.close()
-            self._open()
+            return batch, self.target.take(batch)
+        except TargetError as error:
+            self._reopen()
+            parts = batch.halves() if isinstance(error, TooLargeError) else (batch,)
         if all((item.entry.seq, item.entry.sha256) in self.taken[item.staging] for item in batch.items):
-            return Receipt(batch.rows, 0)
-        return self.target.take(batch)
+            return batch, Receipt(batch.rows, 0)
+        try:
+            return batch, sum((self.target.take(part) for part in parts), Receipt(0, 0))
+        except SpoiledError as error:
+            self._reopen()
+            return self._one_by_one(batch, error)
+
+    def _one_by_one(self, batch: Batch, error: SpoiledError) -> tuple[Batch, Receipt]:
+        """Load what a target bears; one file it does not is set aside, with a second it is not the files' fault."""
+        taken, spoiled, receipt = [], [], Receipt(0, 0)
+        for item in batch.items:
+            try:
+                receipt += self.target.take(replace(batch, items=(item,)))
+                taken.append(item)
+            except SpoiledError:
+                self._reopen()
+                spoiled.append(item)
+                if len(spoiled) > 1 or len(batch.items) == 1:
+                    raise error from None
+        for item in spoiled:
+            self._complain(item, "makes the database give itself up")
+        return replace(batch, items=tuple(taken)), receipt
+
+    def _reopen(self) -> None:
+        self.target.close()
+        self._open()
 
     def _whole(self, item: Item) -> bool:
         """Whether the item's file is the one the manifest names; a complaint is made when it is not."""
         reason = damage(item)
         if reason:
-            source = next(source for source in self.sources if source.staging_id == item.staging)
-            source.complain(item.entry.seq, item.entry.path, reason)
-            self.skipped.append(Skipped(item.entry.path, reason))
+            self._complain(item, reason)
         return not reason
+
+    def _complain(self, item: Item, reason: str) -> None:
+        source = next(source for source in self.sources if source.staging_id == item.staging)
+        source.complain(item.entry.seq, item.entry.path, reason)
+        self.skipped.append(Skipped(item.entry.path, reason))
 
 
 def _dated(source: Staged, taken: frozenset[tuple[int, str]]) -> Iterator[tuple[datetime, Item]]:

@@ -62,12 +62,12 @@ class Terms:
     """
 
     seed: int
-    chunks: int = 150
+    chunks: int = 80
     rate_per_min: int = 2400
     rate_mode: str = "bucket"
     max_rps: float | None = None
     gap_s: tuple[float, float] = (0.4, 2.4)
-    most_s: float = 150.0
+    most_s: float = 240.0
 
     @property
     def symbols(self) -> int:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from loadlab import ACTIVE, BARS, NOON, OPTIONS, window
 
-from stagingest.batching import Frontier, Planner
+from stagingest.batching import Frontier, Planner, fitting
 from stagingest.datasets import dataset
 from stagingest.model import Chunk, Entry, Outcome, Series, Window
 from stagingest.targets import Batch, Item, Mode, Span
@@ -130,3 +130,16 @@ def test_a_ledger_of_many_windows_costs_one_line_per_symbol_list() -> None:
     spans = tuple(Span(BARS.id, SYMBOLS, Window(window(n, n + 1).start, window(n, n + 1).end)) for n in range(300))
     plan = planner(spans)
     assert [len(line.levels) for line in plan._levels._lines] == [1]
+
+
+@given(st.integers(1, 2_000_000), st.integers(0, 3_000_000), st.floats(0, 1e4))
+def test_transactions_follow_the_time_they_take_within_bounds(most: int, rows: int, seconds: float) -> None:
+    found = fitting(most, most, rows, seconds)
+    assert min(most, 500_000) <= found <= most
+    if rows < most / 2:
+        assert found == most
+
+
+def test_a_slow_target_gets_smaller_transactions_and_larger_ones_again() -> None:
+    assert fitting(1_500_000, 1_500_000, 1_500_000, 20.0) == 750_000
+    assert fitting(750_000, 1_500_000, 750_000, 2.0) == 1_500_000

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from loadlab import ACTIVE, BARS, IEX, INACTIVE, NOON, OPTIONS, Staging, all_rows, ask, bar, contract, day, window
 
 from stagingest.datasets import DATASETS, dataset
-from stagingest.errors import HeldError, StagingError, TargetError
+from stagingest.errors import HeldError, SpoiledError, StagingError, TargetError, TooLargeError
 from stagingest.loaded import Loaded, LoadSummary
 from stagingest.loading import Staged, load
 from stagingest.loads import read_complaints
@@ -454,6 +454,56 @@ def holder(staging: Staging, db: Path):
     yield child
     child.communicate("")
     assert child.returncode == 0
+
+
+class Cramped(DuckDB):
+    """Has memory for batches of two entries, and notes how many it was given."""
+
+    def take(self, batch):
+        self.given = [*getattr(self, "given", []), len(batch.items)]
+        if len(batch.items) > 2:
+            raise TooLargeError("Out of memory.")
+        return super().take(batch)
+
+
+def test_a_batch_too_large_for_the_memory_is_loaded_in_halves(staging: Staging, db: Path) -> None:
+    for symbol in "ABCD":
+        staging.bars(symbol, 0, 2)
+    target = Cramped(db, threads=1)
+    assert load([staging], target).rows == 8
+    assert target.given == [4, 2, 2]
+    assert len(closes(db)) == 8
+
+
+class Delicate(DuckDB):
+    """Gives itself up over the file of one symbol."""
+
+    def __init__(self, path: Path, bad: str) -> None:
+        super().__init__(path, threads=1)
+        self.bad = bad
+
+    def take(self, batch):
+        if any(set(item.entry.chunk.symbols) & set(self.bad) for item in batch.items):
+            raise SpoiledError("FATAL.")
+        return super().take(batch)
+
+
+def test_the_one_file_a_database_cannot_bear_is_set_aside_and_named(staging: Staging, db: Path) -> None:
+    for symbol in "ABCD":
+        bad = staging.bars(symbol, 0, 2)
+    summary = load([staging], Delicate(db, "D"))
+    assert [skipped.path for skipped in summary.skipped] == [bad.path]
+    assert list(staging.complaints) == [bad.seq]
+    assert {symbol for symbol, _, _ in closes(db)} == {"A", "B", "C"}
+    assert summary.entries == 3
+
+
+def test_a_database_that_gives_itself_up_over_everything_stops_the_load(staging: Staging, db: Path) -> None:
+    for symbol in "ABCD":
+        staging.bars(symbol, 0, 2)
+    with pytest.raises(SpoiledError, match="FATAL"):
+        load([staging], Delicate(db, "CD"))
+    assert staging.complaints == {}
 
 
 def test_a_held_database_names_its_holder(holder: subprocess.Popen[str], staging: Staging, db: Path) -> None:

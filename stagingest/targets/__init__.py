@@ -1,7 +1,7 @@
 """What a target is, and the frozen values that travel to and from it."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -102,6 +102,12 @@ class Batch:
         """Rows the manifest promises."""
         return sum(item.entry.rows for item in self.items)
 
+    def halves(self) -> "tuple[Batch, ...]":
+        """The batch in two, or itself when it is one entry."""
+        middle = len(self.items) // 2
+        cut = (self.items[:middle], self.items[middle:]) if middle else (self.items,)
+        return tuple(replace(self, items=items) for items in cut)
+
     def ranks(self) -> list[int]:
         """The place of each of `files` when they are put in the order they were asked."""
         files = self.files
@@ -157,6 +163,12 @@ class Receipt:
     inserted: int
     deleted: int
     changes: Changes | None = None
+
+    def __add__(self, other: "Receipt") -> "Receipt":
+        """Both together."""
+        counted = [each.changes for each in (self, other) if each.changes]
+        changes = sum(counted, Changes()) if counted else None
+        return Receipt(self.inserted + other.inserted, self.deleted + other.deleted, changes)
 
 
 @dataclass(frozen=True, slots=True)

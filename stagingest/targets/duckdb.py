@@ -15,9 +15,9 @@ import pyarrow as pa
 
 from stagingest import disk, sql
 from stagingest.datasets import DATASETS, Table
-from stagingest.errors import HeldError, StagingError, TargetError
+from stagingest.errors import HeldError, SpoiledError, StagingError, TargetError, TooLargeError
 from stagingest.model import Window
-from stagingest.targets import Batch, Changes, Receipt, Span
+from stagingest.targets import Batch, Receipt, Span
 from stagingest.targets.filling import fill
 
 _POLL_S = 0.2
@@ -127,13 +127,8 @@ class DuckDB:
                 receipts = [self._fill(table, batch, now) for table in batch.dataset.tables if batch.files]
                 self._enter(batch, now)
         except TargetError as error:
-            raise TargetError(f"A batch was not loaded ({batch}): {error.message}", error.next_step) from None
-        counted = [each.changes for each in receipts if each.changes]
-        return Receipt(
-            sum(each.inserted for each in receipts),
-            sum(each.deleted for each in receipts),
-            sum(counted, Changes()) if counted else None,
-        )
+            raise type(error)(f"A batch was not loaded ({batch}): {error.message}", error.next_step) from None
+        return sum(receipts, Receipt(0, 0))
 
     def settle(self) -> None:
         """CHECKPOINT: everything taken so far leaves the write-ahead log."""
@@ -296,4 +291,9 @@ def _failure(path: Path, error: Exception) -> BaseException:
     if first_line == "Query interrupted":
         # A signal's own exception; duckdb 2.0 forgets which one it was.
         return error.__cause__ or KeyboardInterrupt()
-    return TargetError(f"{path.name} cannot be used: {first_line}")
+    said = f"{path.name} cannot be used: {first_line}"
+    if isinstance(error, duckdb.OutOfMemoryException) or "max_temp_directory_size" in first_line:
+        return TooLargeError(said, "Give it more with --memory-limit, or more room with --temp-dir.")
+    if isinstance(error, duckdb.FatalException | duckdb.InternalException):
+        return SpoiledError(said, "Run the same load again.")
+    return TargetError(said)
