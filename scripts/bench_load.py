@@ -22,10 +22,11 @@ import pyarrow.compute as pc
 
 from stagingest import sessions, staging
 from stagingest.datasets import arrow_schema, dataset
-from stagingest.loading import Staged, load
+from stagingest.loading import load
 from stagingest.manifest import Ack, Manifest
 from stagingest.model import Chunk, Outcome, Series, Window
 from stagingest.orders import Order, Result
+from stagingest.sources import Staged
 
 RUN = "bench"
 ASKED_AT = datetime(2024, 6, 1, tzinfo=UTC)

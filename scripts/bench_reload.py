@@ -21,7 +21,8 @@ from bench_load import stage
 
 from stagingest import sql
 from stagingest.datasets import dataset
-from stagingest.loading import Staged, load
+from stagingest.loading import load
+from stagingest.sources import Staged
 from stagingest.targets.duckdb import DuckDB
 
 TABLE = dataset("stock-bars").tables[0]

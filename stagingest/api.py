@@ -177,6 +177,7 @@ def load(
     to: str | Path = "market.duckdb",
     *,
     batch_rows: int = 1_500_000,
+    adopt: bool = False,
     how: "How | None" = None,
     listener: "LoadListener | None" = None,
 ) -> "LoadSummary":
@@ -186,6 +187,7 @@ def load(
         staging: staging directories; where they disagree, the later answer wins.
         to: a DuckDB file, made if absent.
         batch_rows: rows in one transaction.
+        adopt: load also into a target that holds rows of other staging directories and none of these.
         how: memory, threads, patience and the like.
         listener: called after each batch.
 
@@ -194,18 +196,18 @@ def load(
         StagingError: `staging` is no staging directory.
         TargetError: the target is none of ours, or a batch cannot be loaded.
     """
-    from stagingest import destination, loading
+    from stagingest import destination, loading, sources
     from stagingest.staging import Lock
 
     roots = [Path(staging)] if isinstance(staging, str | Path) else [Path(root) for root in staging]
     with ExitStack() as stack:
-        sources = []
+        staged = []
         for root in roots:
-            source = loading.Staged(root.absolute())
+            source = sources.Staged(root.absolute())
             stack.enter_context(Lock.take(root / "load.lock", "loading"))
-            sources.append(stack.enter_context(source))
+            staged.append(stack.enter_context(source))
         target = destination.target(str(to), how or destination.How())
-        return loading.load(sources, target, batch_rows=batch_rows, listener=listener)
+        return loading.load(staged, target, batch_rows=batch_rows, adopt=adopt, listener=listener)
 
 
 def status(staging: str | Path = "staging") -> "Standing":

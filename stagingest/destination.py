@@ -17,6 +17,7 @@ class How:
         storage_version: the oldest DuckDB that can read a database made here.
         fast: rows need not keep the order of their files.
         replace: a whole answer removes rows of its window that it does not repeat.
+        schema: where the tables are in a database, `main` unless it is named.
         lock_timeout_s: how long to wait for another process that has the target.
     """
 
@@ -26,6 +27,7 @@ class How:
     storage_version: str = "v1.5.0"
     fast: bool = False
     replace: bool = False
+    schema: str = "main"
     lock_timeout_s: float = 0.0
 
 
@@ -35,5 +37,5 @@ def target(to: str, how: How) -> Target:
 
     return DuckDB(
         Path(to), memory_limit=how.memory_limit, threads=how.threads, temp_dir=how.temp_dir, fast=how.fast,
-        replace=how.replace, storage_version=how.storage_version, lock_timeout_s=how.lock_timeout_s,
+        replace=how.replace, schema=how.schema, storage_version=how.storage_version, lock_timeout_s=how.lock_timeout_s,
     )  # fmt: skip

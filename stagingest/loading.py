@@ -1,25 +1,21 @@
 """Phase two: which entries a target lacks, in which batches they go, and the loading of them."""
 
-import hashlib
 import heapq
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
 from operator import itemgetter
-from pathlib import Path
-from typing import Self
 
 from stagingest.batching import Frontier, Planner, fitting
 from stagingest.datasets import dataset
 from stagingest.errors import SpoiledError, TargetError, TooLargeError
 from stagingest.loaded import Loaded, LoadSummary, Skipped
-from stagingest.loads import Loads
-from stagingest.manifest import Manifest
-from stagingest.model import Entry, Outcome
+from stagingest.model import Outcome
+from stagingest.sources import Staged, damage
 from stagingest.targets import Batch, Changes, Item, Receipt, Target
 
 # Between checkpoints; bounds the memory of a load that has hundreds of thousands of entries to take.
@@ -27,49 +23,16 @@ _GROUP = 2_000
 _NOT_FINAL = frozenset({Outcome.SPLIT, Outcome.DEFERRED, Outcome.PRUNED})
 
 
-class Staged:
-    """A staging directory as loading sees it; while entered, the caller holds its load.lock.
-
-    Raises StagingError when `root` is no staging directory.
-    """
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        with Manifest.read(root) as manifest:
-            self.staging_id = manifest.staging_id
-
-    def __enter__(self) -> Self:
-        self._loads = Loads(self.root, writable=True)
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._loads.close()
-
-    def entries(self) -> Iterator[Entry]:
-        """Every entry, read by pages: a long reading would keep the fetch's write-ahead log from shrinking."""
-        after = 0
-        while page := self._page(after):
-            yield from page
-            after = page[-1].seq
-
-    def _page(self, after: int) -> list[Entry]:
-        with Manifest.read(self.root) as manifest:
-            return list(islice(manifest.entries(after), _GROUP))
-
-    def complain(self, seq: int, path: str, reason: str) -> None:
-        """Note that the file of an entry cannot be loaded."""
-        self._loads.complain(seq, path, reason)
-
-    def remember(self, target: str, taken: Iterable[int]) -> None:
-        """Replace what is known of a target's ledger."""
-        self._loads.remember(target, self.staging_id, taken)
-
-
 Listener = Callable[[Loaded], None]
 
 
 def load(
-    sources: Sequence[Staged], target: Target, *, batch_rows: int = 1_500_000, listener: Listener | None = None
+    sources: Sequence[Staged],
+    target: Target,
+    *,
+    batch_rows: int = 1_500_000,
+    adopt: bool = False,
+    listener: Listener | None = None,
 ) -> LoadSummary:
     """Load every final entry that the target's ledger lacks; a second call finds nothing to do.
 
@@ -77,12 +40,13 @@ def load(
         sources: staging directories; between them the later `asked_at` wins, within one the greater `seq`.
         target: opened and closed here.
         batch_rows: most rows in one transaction (an entry of more goes alone).
+        adopt: load also into a target that holds rows of other staging directories and none of these.
         listener: called after each batch.
 
     Raises HeldError when another process has the target, TargetError when a batch cannot be loaded: what was loaded
     before stays, and the same call continues.
     """
-    return _Load(sources, target, batch_rows, listener or (lambda _: None)).run()
+    return _Load(sources, target, batch_rows, adopt, listener or (lambda _: None)).run()
 
 
 @dataclass(slots=True)
@@ -92,6 +56,7 @@ class _Load:
     sources: Sequence[Staged]
     target: Target
     most_rows: int
+    adopt: bool
     listener: Listener
     taken: dict[str, frozenset[tuple[int, str]]] = field(default_factory=dict)
     done: dict[str, set[int]] = field(default_factory=dict)
@@ -113,6 +78,7 @@ class _Load:
         self.batch_rows = self.most_rows
         try:
             self._open()
+            self._refuse_a_strange_target()
             self.done = {staging: {seq for seq, _ in taken} for staging, taken in self.taken.items()}
             series = self._survey()
             if self.entries_due:
@@ -139,6 +105,15 @@ class _Load:
         with self._timed("open"):
             self.target.open([source.root for source in self.sources])
             self.taken = {s.staging_id: self.target.taken(s.staging_id) for s in self.sources}
+
+    def _refuse_a_strange_target(self) -> None:
+        """A typing error must not mix two collections: the first load beside rows of others has to be asked for."""
+        mine = any(self.taken.values())
+        if not (mine or self.adopt) and self.target.newest(self.sources[0].staging_id):
+            raise TargetError(
+                f"{self.target.name} holds rows of other staging directories and none of this one.",
+                "Name another --to, or load into it with --adopt.",
+            )
 
     def _survey(self) -> frozenset[str]:
         """Count what is due; the ids of the series that have rows in it.
@@ -269,22 +244,3 @@ def _dated(source: Staged, taken: frozenset[tuple[int, str]]) -> Iterator[tuple[
         newest = max(newest, entry.asked_at.replace(tzinfo=None))
         data = dataset(entry.chunk.series.endpoint.partition("/")[2])
         yield newest, Item(source.staging_id, root, data, entry)
-
-
-def damage(item: Item) -> str:
-    """Why the file of an item cannot be loaded, '' when it is the one the manifest names or there is none.
-
-    DuckDB reads a flipped bit without a word, so size and SHA-256 are compared before it sees the file.
-    """
-    if item.file is None:
-        return ""
-    try:
-        with item.file.open("rb") as file:
-            size = file.seek(0, 2)
-            if size != item.entry.bytes:
-                return f"has {size} bytes where the manifest says {item.entry.bytes}"
-            file.seek(0)
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        return f"cannot be read: {error.strerror}"
-    return "" if digest == item.entry.sha256 else "does not have the SHA-256 that the manifest says"

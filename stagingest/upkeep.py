@@ -7,12 +7,13 @@ from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
 
-from stagingest import catalog, givenup, strikes
-from stagingest.errors import UsageError
+from stagingest import catalog, disk, givenup, strikes
+from stagingest.errors import StagingestError, UsageError
 from stagingest.givenup import RETRIED, GivenUp
 from stagingest.manifest import Manifest
 from stagingest.model import Kind, Outcome, Series
 from stagingest.staging import Lock
+from stagingest.targets.duckfile import read
 
 _DAY = timedelta(days=1)
 # Parameters of a series that are options of `fetch`, and the values these have when they are not given.
@@ -119,3 +120,29 @@ def _command(series: Series, found: Sequence[GivenUp]) -> tuple[str, ...]:
         words += ["--start", str(min(each.chunk.window.start for each in found))]
         words += ["--end", str(max(each.chunk.window.end for each in found) - _DAY)]
     return tuple(words)
+
+
+def set_aside_wal(db: Path) -> Path:
+    """Rename the write-ahead log of a DuckDB file that cannot be replayed; its new path.
+
+    The database is then as at its last checkpoint, rows and ledger alike: the next load loads again what is missing.
+
+    Raises:
+        UsageError: there is no such log.
+        HeldError: another process has the database.
+        TargetError: the database cannot be opened without it either; the log is where it was.
+    """
+    log = Path(f"{db}.wal")
+    if not log.exists():
+        raise UsageError(f"{db.name} has no write-ahead log.", "Look at the path after --to.")
+    taken = {path.name for path in db.parent.glob(f"{log.name}.damaged*")}
+    names = (f"{log.name}.damaged{number or ''}" for number in range(len(taken) + 1))
+    kept = log.with_name(next(name for name in names if name not in taken))
+    disk.rename(log, kept)
+    try:
+        read(db, "SELECT 1")
+    except StagingestError:
+        disk.rename(kept, log)
+        raise
+    disk.sync_folder(db.parent)
+    return kept

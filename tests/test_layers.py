@@ -41,7 +41,7 @@ PARTS = {
     "cli": "__main__",
     "fetching": "acknowledging advice flights gates opening rates supervising surveying",
     "limiter": "allowance records",
-    "loading": "batching destination loaded",
+    "loading": "batching destination loaded sources",
     "manifest": "givenup loads store strikes",
     "model": "orders",
     "pool": "desk inprocess slots",
@@ -53,7 +53,7 @@ PARTS = {
 PART_OF = {part: whole for whole, parts in PARTS.items() for part in parts.split()}
 STRANGERS = [("worker", "manifest"), ("worker", "targets"), ("fetching", "targets"), ("providers", "sim")]
 
-DOORS = {"click": "cli", "duckdb": "targets.duckdb", "requests": "transport", "sqlite3": "store"}
+DOORS = {"click": "cli", "duckdb": "targets.duckfile", "requests": "transport", "sqlite3": "store"}
 DOORS |= {"tqdm": "progress", "urllib3": "transport"}
 ANYWHERE = {"pyarrow", "orjson"}
 PURE = {name for group in GROUPS[:5] for name in group.split()}
@@ -298,7 +298,7 @@ def test_the_reader_of_imports_sees(tmp_path: Path, importer: str, text: str, *,
         ("worker", "import requests", True),
         ("worker", "import urllib3.exceptions", True),
         ("targets.parquet", "import duckdb", True),
-        ("targets.duckdb", "def f():\n    import duckdb", False),
+        ("targets.duckfile", "def f():\n    import duckdb", False),
         ("cli.fetch", "from click import option", False),
         ("model", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import duckdb", False),
     ],

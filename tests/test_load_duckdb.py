@@ -15,15 +15,17 @@ from hypothesis import strategies as st
 from loadlab import ACTIVE, BARS, IEX, INACTIVE, NOON, OPTIONS, Staging, all_rows, ask, bar, contract, day, window
 
 from stagingest.datasets import DATASETS, dataset
-from stagingest.errors import HeldError, SpoiledError, StagingError, TargetError, TooLargeError
+from stagingest.errors import HeldError, SpoiledError, StagingError, TargetError, TooLargeError, UsageError
 from stagingest.loaded import Loaded, LoadSummary
-from stagingest.loading import Staged, load
+from stagingest.loading import load
 from stagingest.loads import read_complaints
 from stagingest.manifest import Ack, Manifest
 from stagingest.model import Chunk, Outcome
 from stagingest.orders import Order, Part, Result
+from stagingest.sources import Staged
 from stagingest.targets import Changes
 from stagingest.targets.duckdb import DuckDB, contracts
+from stagingest.upkeep import set_aside_wal
 
 STOCKS = dataset("stock-bars")
 CLOSES = "SELECT symbol, session_date, close FROM stock_bars ORDER BY ALL"
@@ -203,7 +205,7 @@ def test_between_staging_directories_the_later_answer_wins(tmp_path: Path, db: P
     run(db, one, two)
     assert closes(db) == expected
     run(tmp_path / "by-turns.duckdb", one)
-    run(tmp_path / "by-turns.duckdb", two)
+    load([two], DuckDB(tmp_path / "by-turns.duckdb", threads=1), adopt=True)
     assert closes(tmp_path / "by-turns.duckdb") == expected
 
 
@@ -330,12 +332,12 @@ KILLED = """
     calls = 0
 
     class Killed(DuckDB):
-        def {method}(self, *args):
+        def {method}(self, *args, **values):
             global calls
             calls += 1
             if calls == 3:
                 os.kill(os.getpid(), signal.SIGKILL)
-            return super().{method}(*args)
+            return super().{method}(*args, **values)
 
     load([staging], Killed(Path({db!r}), threads=1), batch_rows=4)
 """
@@ -756,3 +758,67 @@ def test_labels_are_asked_for_like_text_and_unknown_words_find_nothing(staging: 
     found = ask(db, "SELECT count(*), any_value(feed || '-' || \"interval\") FROM stock_bars WHERE feed = 'sip'")
     assert found == [(3, "sip-1d")]
     assert ask(db, "SELECT count(*) FROM stock_bars WHERE feed = 'no such feed'") == [(0,)]
+
+
+UNSETTLED = """
+    import os, signal, sys
+    sys.path.insert(0, {tests!r})
+    from pathlib import Path
+    from loadlab import Staging
+    from stagingest.loading import load
+    from stagingest.targets.duckdb import DuckDB
+
+    class Killed(DuckDB):
+        def settle(self):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    staging = Staging(Path({root!r}))
+    staging.bars("A B", 0, 4)
+    load([staging], Killed(Path({db!r}), threads=1))
+"""
+
+
+def test_a_damaged_write_ahead_log_is_explained_set_aside_and_what_it_held_is_loaded_again(
+    staging: Staging, db: Path
+) -> None:
+    load([staging], DuckDB(db, threads=1))  # nothing is staged: an empty database
+    script = UNSETTLED.format(tests=str(Path(__file__).parent), root=str(staging.root), db=str(db))
+    child = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False)
+    assert child.returncode == -signal.SIGKILL
+    staging.bars("A B", 0, 4)
+    log = Path(f"{db}.wal")
+    content = log.read_bytes()
+    log.write_bytes(content[: len(content) // 2] + bytes(100) + content[len(content) // 2 + 100 :])
+    with pytest.raises(TargetError, match="stagingest repair --set-aside-wal --to"):
+        run(db, staging)
+    kept = set_aside_wal(db)
+    assert kept.name == "market.duckdb.wal.damaged"
+    assert ask(db, "SELECT count(*) FROM stock_bars") == [(0,)]
+    assert run(db, staging).rows == 8
+    with pytest.raises(UsageError, match="no write-ahead log"):
+        set_aside_wal(db)
+
+
+def test_tables_of_a_schema_stand_beside_others_of_the_same_names(staging: Staging, db: Path) -> None:
+    with duckdb.connect(str(db)) as other:
+        other.execute("CREATE TABLE stock_bars (mine INTEGER)").fetchall()
+    staging.bars("A", 0, 2)
+    with pytest.raises(TargetError, match="--schema"):
+        run(db, staging)
+    for _ in range(2):
+        load([staging], DuckDB(db, threads=1, schema="market data"))
+    assert ask(db, 'SELECT count(*) FROM "market data".stock_bars') == [(2,)]
+    assert ask(db, 'SELECT symbol, status FROM "market data".coverage') == [("A", "ok")]
+    assert ask(db, "SELECT count(*) FROM stock_bars") == [(0,)]
+
+
+def test_a_database_of_other_staging_directories_is_taken_only_when_told(staging: Staging, db: Path) -> None:
+    staging.bars("A", 0, 2)
+    run(db, staging)
+    other = Staging(staging.root.parent / "other", "two")
+    other.bars("B", 0, 2)
+    with pytest.raises(TargetError, match="--adopt"):
+        load([other], DuckDB(db, threads=1))
+    assert load([other], DuckDB(db, threads=1), adopt=True).rows == 2
+    other.bars("C", 0, 2)
+    assert load([other], DuckDB(db, threads=1)).rows == 2

@@ -40,15 +40,17 @@ if TYPE_CHECKING:
     default=False,
     help="Keep rows that a later answer does not repeat, or remove them.  [default: keep]",
 )
+@click.option("--schema", default="main", show_default=True, help="Schema of the tables; made if absent.")
 @click.option("--threads", type=click.IntRange(1), help="DuckDB's threads.  [default: cores]")
 @click.option("--temp-dir", type=click.Path(path_type=Path, file_okay=False), help="Where DuckDB spills.")
 @click.option("--fast", is_flag=True, help="Rows may lose the order of their files; a fifth cheaper.")
 @click.option(
     "--storage-version", default="v1.5.0", show_default=True, help="Oldest DuckDB that can read a file made here."
 )
+@click.option("--adopt", is_flag=True, help="Load also into a database of other staging directories.")
 @click.option("--lock-timeout", default="0", callback=o.seconds, help="Wait so long (30s, 5min) for a held database.")
 @o.as_json
-def load(staging: tuple[Path, ...], to: str, lock_timeout: float, as_json: bool, **how: Any) -> None:
+def load(staging: tuple[Path, ...], to: str, lock_timeout: float, adopt: bool, as_json: bool, **how: Any) -> None:
     """Load every staged entry that the database's ledger lacks, exactly once however often it is run.
 
     May run while `fetch` is still staging.
@@ -56,7 +58,9 @@ def load(staging: tuple[Path, ...], to: str, lock_timeout: float, as_json: bool,
     from stagingest import api
     from stagingest.destination import How
 
-    summary = api.load(staging, to, how=How(lock_timeout_s=lock_timeout, **how), listener=None if as_json else _line)
+    summary = api.load(
+        staging, to, adopt=adopt, how=How(lock_timeout_s=lock_timeout, **how), listener=None if as_json else _line
+    )
     code = 3 if summary.skipped else 0
     if as_json:
         used = resource.getrusage(resource.RUSAGE_SELF)

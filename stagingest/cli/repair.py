@@ -10,8 +10,10 @@ from stagingest.cli import options as o
 
 @click.command()
 @o.staging
+@click.option("--set-aside-wal", is_flag=True, help="Instead: rename the damaged write-ahead log of the database --to.")
+@click.option("--to", "--db", type=click.Path(path_type=Path, dir_okay=False), default=Path("market.duckdb"))
 @o.as_json
-def repair(staging: Path, as_json: bool) -> None:
+def repair(staging: Path, set_aside_wal: bool, to: Path, as_json: bool) -> None:
     """Rebuild the manifest from the staged files when it is missing or damaged; check it when it is not.
 
     The old manifest is kept in quarantine/. The next `load` takes every file once more, which leaves equal tables, and
@@ -19,6 +21,15 @@ def repair(staging: Path, as_json: bool) -> None:
     """
     from stagingest import api
 
+    if set_aside_wal:
+        from stagingest import upkeep
+
+        kept = upkeep.set_aside_wal(to)
+        if as_json:
+            o.document("repair", set_aside=str(kept))
+        else:
+            o.out(f"set aside: {kept}. Next: stagingest load --to {to}")
+        return
     done = api.repair(staging)
     if as_json:
         o.document("repair", **asdict(done))

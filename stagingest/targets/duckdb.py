@@ -1,8 +1,7 @@
-"""A DuckDB database file as a target; the only door to duckdb."""
+"""A DuckDB database file as a target: rows and ledger in one transaction."""
 
 import os
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -10,23 +9,15 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-import duckdb
-import pyarrow as pa
-
 from stagingest import disk, sql
 from stagingest.datasets import DATASETS, Table
-from stagingest.errors import HeldError, SpoiledError, StagingError, TargetError, TooLargeError
+from stagingest.errors import StagingError, TargetError
 from stagingest.model import Window
 from stagingest.targets import Batch, Receipt, Span
+from stagingest.targets.duckfile import Connection, NoTableError, connect, read
 from stagingest.targets.filling import fill
 
-_POLL_S = 0.2
-_SETTINGS = {
-    "autoinstall_known_extensions": False,
-    "autoload_known_extensions": False,
-    "allow_community_extensions": False,
-    "python_enable_replacements": False,
-}
+__all__ = ["DuckDB", "contracts", "read"]
 _GLOB = re.compile(r"[\[\]*?]")
 
 
@@ -40,6 +31,7 @@ class DuckDB:
         temp_dir: where it spills, None for a folder beside it.
         fast: rows of a batch need not keep the order of their files, which costs a fifth less.
         replace: a whole answer removes rows of its window that it does not repeat.
+        schema: where its tables are, so that they may stand beside others of the same names.
         lock_timeout_s: how long to wait for another process that has it.
         storage_version: the oldest DuckDB that can read a database made here.
         sleep, clock: for tests.
@@ -54,6 +46,7 @@ class DuckDB:
         temp_dir: Path | None = None,
         fast: bool = False,
         replace: bool = False,
+        schema: str = "main",
         lock_timeout_s: float = 0.0,
         storage_version: str = "v1.5.0",
         sleep: Callable[[float], None] = time.sleep,
@@ -66,11 +59,10 @@ class DuckDB:
             "threads": threads or len(os.sched_getaffinity(0)),
             "storage_compatibility_version": storage_version,
             "preserve_insertion_order": not fast,
-            **_SETTINGS,
         }
-        self._temp_dir, self._replace = temp_dir, replace
+        self._temp_dir, self._replace, self._schema = temp_dir, replace, schema
         self._lock_timeout_s, self._sleep, self._clock = lock_timeout_s, sleep, clock
-        self._db: duckdb.DuckDBPyConnection | None = None
+        self._db: Connection | None = None
 
     def open(self, roots: Iterable[Path]) -> None:
         """Open it, creating or migrating what is missing; it may read files below `roots` only.
@@ -89,8 +81,7 @@ class DuckDB:
     def close(self) -> None:
         """Give it back; what was not committed is rolled back."""
         if self._db is not None:
-            with suppress(duckdb.Error):
-                self._db.close()
+            self._db.close()
             self._db = None
 
     def taken(self, staging: str) -> frozenset[tuple[int, str]]:
@@ -139,34 +130,22 @@ class DuckDB:
         return self.path.stat().st_size if self.path.exists() else 0
 
     def _fill(self, table: Table, batch: Batch, now: datetime) -> Receipt:
-        receipt = fill(self._all, self._registered, table, batch, replace=self._replace)
+        receipt = fill(self._all, self._open.registered, table, batch, replace=self._replace)
         values = {"table": table.name, "inserted": receipt.inserted, "deleted": receipt.deleted, "now": now}
         self._all("INSERT INTO ledger_batches VALUES ($table, $inserted, $deleted, $now)", **values)
         return receipt
 
     def _enter(self, batch: Batch, now: datetime) -> None:
-        with self._registered("entering", [item.ledger_row(now) for item in batch.items]):
+        with self._open.registered("entering", [item.ledger_row(now) for item in batch.items]):
             self._one("INSERT INTO ledger BY NAME SELECT * FROM entering")
 
-    @contextmanager
-    def _registered(self, name: str, rows: list[dict[str, Any]]) -> Iterator[None]:
-        self._open.register(name, pa.Table.from_pylist(rows))
-        try:
-            yield
-        finally:
-            self._open.unregister(name)
-
     @property
-    def _open(self) -> duckdb.DuckDBPyConnection:
+    def _open(self) -> Connection:
         assert self._db is not None, "open() comes first"
         return self._db
 
     def _all(self, text: str, **values: Any) -> list[tuple[Any, ...]]:
-        # DuckDB streams: a result has to be read to its end before the next statement.
-        try:
-            return self._open.execute(text, values or None).fetchall()
-        except (duckdb.Error, RuntimeError) as error:
-            raise _failure(self.path, error) from None
+        return self._open.ask(text, **values)
 
     def _one(self, text: str, **values: Any) -> Any:
         return self._all(text, **values)[0][0]
@@ -187,7 +166,7 @@ class DuckDB:
     def _create(self) -> None:
         """Make the database under another name first: a kill while DuckDB creates one leaves a file nobody can open."""
         if not self.path.parent.is_dir():
-            raise TargetError(f"There is no directory {self.path.parent}.", "Make it, or name another --db.")
+            raise TargetError(f"There is no directory {self.path.parent}.", "Make it, or name another --to.")
         new = Path(f"{self.path}.new")
         for leftover in (new, Path(f"{new}.wal")):
             leftover.unlink(missing_ok=True)
@@ -202,26 +181,12 @@ class DuckDB:
             disk.rename(new, self.path)
             disk.sync_folder(self.path.parent)
 
-    def _connect(self, path: Path, allowed: list[str]) -> duckdb.DuckDBPyConnection:
-        spill = str(self._temp_dir.absolute() / f"{path.name}.tmp") if self._temp_dir else f"{path}.tmp"
-        connection = self._patiently(path, {**self._settings, "temp_directory": spill})
-        shutil.rmtree(spill, ignore_errors=True)
-        connection.execute("SET allowed_directories = $allowed", {"allowed": [*allowed, str(path.parent)]}).fetchall()
-        connection.execute("SET enable_external_access = false").fetchall()
-        connection.execute("SET lock_configuration = true").fetchall()
-        return connection
-
-    def _patiently(self, path: Path, settings: dict[str, Any]) -> duckdb.DuckDBPyConnection:
-        waited_s = 0.0
-        while True:
-            try:
-                return duckdb.connect(str(path), config=settings)
-            except duckdb.Error as error:
-                refusal = _refusal(path, error)
-            if not isinstance(refusal, HeldError) or waited_s >= self._lock_timeout_s:
-                raise refusal
-            self._sleep(_POLL_S)
-            waited_s += _POLL_S
+    def _connect(self, path: Path, allowed: list[str]) -> Connection:
+        spill = (self._temp_dir or path.parent).absolute() / f"{path.name}.tmp"
+        return connect(
+            path, self._settings, spill=spill, allowed=allowed, schema=self._schema,
+            lock_timeout_s=self._lock_timeout_s, sleep=self._sleep,
+        )  # fmt: skip
 
     def _migrate(self) -> None:
         """Bring the tables up to this version, each step in one transaction with its record."""
@@ -241,8 +206,8 @@ class DuckDB:
 
     def _version(self) -> int:
         """The version of our tables, 0 when there are none. Raises TargetError when they are not ours."""
-        text = "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'main'"
-        columns = set(self._all(text))
+        text = "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = $schema"
+        columns = set(self._all(text, schema=self._schema))
         if ("schema_migrations", "applied_at") in columns:
             version = self._one("SELECT max(version) FROM schema_migrations")
             if isinstance(version, int):
@@ -250,50 +215,13 @@ class DuckDB:
         foreign = sorted({table for table, _ in columns} & sql.OUR_NAMES)
         if foreign:
             message = f"{self.path.name} has a table {foreign[0]} that stagingest did not make."
-            raise TargetError(message, "Name another --db, or rename that table.")
+            raise TargetError(message, "Name another --to, or another --schema.")
         return 0
 
 
-def read(path: Path, text: str, **values: Any) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Column names and rows of a query. Opened read-only and closed at once; raises as `DuckDB.open`."""
-    try:
-        with duckdb.connect(str(path), read_only=True, config=dict(_SETTINGS)) as db:
-            found = db.execute(text, values)
-            return [column[0] for column in found.description], found.fetchall()
-    except duckdb.Error as error:
-        raise _refusal(path, error) from error
-
-
-def contracts(path: Path, underlyings: Iterable[str]) -> list[tuple[str, date, str]]:
+def contracts(path: Path, underlyings: Iterable[str], schema: str = "main") -> list[tuple[str, date, str]]:
     """(underlying, expiry, contract symbol) of what a database knows of the underlyings; none without the table."""
     try:
-        return read(path, sql.CONTRACTS, underlyings=list(underlyings))[1]
-    except TargetError as error:
-        if isinstance(error.__cause__, duckdb.CatalogException):
-            return []
-        raise
-
-
-def _refusal(path: Path, error: duckdb.Error) -> BaseException:
-    text = str(error)
-    if "Could not set lock" in text:
-        pid = "".join(re.findall(r"\(PID (\d+)\)", text)) or "unknown"
-        return HeldError(f"{path.name} is open in process {pid}.", "Close it there, or wait with --lock-timeout.")
-    if "same database file with a different configuration" in text:
-        return HeldError(f"{path.name} is open in this process.", "Close that connection first.")
-    if "not a valid DuckDB database" in text:
-        return TargetError(f"{path.name} is not a DuckDB database.", "Name another --db.")
-    return _failure(path, error)
-
-
-def _failure(path: Path, error: Exception) -> BaseException:
-    first_line = str(error).partition("\n")[0]
-    if first_line == "Query interrupted":
-        # A signal's own exception; duckdb 2.0 forgets which one it was.
-        return error.__cause__ or KeyboardInterrupt()
-    said = f"{path.name} cannot be used: {first_line}"
-    if isinstance(error, duckdb.OutOfMemoryException) or "max_temp_directory_size" in first_line:
-        return TooLargeError(said, "Give it more with --memory-limit, or more room with --temp-dir.")
-    if isinstance(error, duckdb.FatalException | duckdb.InternalException):
-        return SpoiledError(said, "Run the same load again.")
-    return TargetError(said)
+        return read(path, sql.CONTRACTS, schema=schema, underlyings=list(underlyings))[1]
+    except NoTableError:
+        return []

@@ -1,0 +1,72 @@
+"""A staging directory as loading sees it: its entries, and whether a file is the one that was staged."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Self
+
+from stagingest.loads import Loads
+from stagingest.manifest import Manifest
+from stagingest.model import Entry
+from stagingest.targets import Item
+
+# A long reading would keep the fetch's write-ahead log from shrinking.
+_PAGE = 2_000
+
+
+class Staged:
+    """A staging directory as loading sees it; while entered, the caller holds its load.lock.
+
+    Raises StagingError when `root` is no staging directory.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        with Manifest.read(root) as manifest:
+            self.staging_id = manifest.staging_id
+
+    def __enter__(self) -> Self:
+        self._loads = Loads(self.root, writable=True)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._loads.close()
+
+    def entries(self) -> Iterator[Entry]:
+        """Every entry, read by pages: a long reading would keep the fetch's write-ahead log from shrinking."""
+        after = 0
+        while page := self._page(after):
+            yield from page
+            after = page[-1].seq
+
+    def _page(self, after: int) -> list[Entry]:
+        with Manifest.read(self.root) as manifest:
+            return list(islice(manifest.entries(after), _PAGE))
+
+    def complain(self, seq: int, path: str, reason: str) -> None:
+        """Note that the file of an entry cannot be loaded."""
+        self._loads.complain(seq, path, reason)
+
+    def remember(self, target: str, taken: Iterable[int]) -> None:
+        """Replace what is known of a target's ledger."""
+        self._loads.remember(target, self.staging_id, taken)
+
+
+def damage(item: Item) -> str:
+    """Why the file of an item cannot be loaded, '' when it is the one the manifest names or there is none.
+
+    DuckDB reads a flipped bit without a word, so size and SHA-256 are compared before it sees the file.
+    """
+    if item.file is None:
+        return ""
+    try:
+        with item.file.open("rb") as file:
+            size = file.seek(0, 2)
+            if size != item.entry.bytes:
+                return f"has {size} bytes where the manifest says {item.entry.bytes}"
+            file.seek(0)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return "" if digest == item.entry.sha256 else "does not have the SHA-256 that the manifest says"
