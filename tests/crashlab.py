@@ -10,7 +10,7 @@ import itertools
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -84,7 +84,7 @@ def _noting(made: Recording, kind: str, real: object, *, silent: bool) -> object
 
 def _image(store: Store) -> bytes:
     """The whole manifest as its last commit left it."""
-    with sqlite3.connect(f"{(store.root / store.file).as_uri()}?mode=ro", uri=True) as source:
+    with closing(sqlite3.connect(f"{(store.root / store.file).as_uri()}?mode=ro", uri=True)) as source:
         return _in_one_file(source.serialize())
 
 
@@ -106,7 +106,7 @@ class State:
         if self.manifest is None:
             return []
         held = {path: hashlib.sha256(data).hexdigest() for path, data in self.files}
-        with sqlite3.connect(":memory:") as db:
+        with closing(sqlite3.connect(":memory:")) as db:
             db.deserialize(self.manifest)
             staged = db.execute("SELECT path, sha256 FROM entries WHERE path <> ''").fetchall()
         return [f"{self.told}: {path}" for path, sha256 in staged if held.get(path) != sha256]
@@ -221,7 +221,7 @@ def found(root: Path) -> State:
     manifest = root / Manifest.file
     if not manifest.exists():
         return State(files, None)
-    with sqlite3.connect(f"{manifest.as_uri()}?mode=ro", uri=True) as source:
+    with closing(sqlite3.connect(f"{manifest.as_uri()}?mode=ro", uri=True)) as source:
         return State(files, _in_one_file(source.serialize()))
 
 

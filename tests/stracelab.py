@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -125,7 +126,7 @@ def wrong_files(staging: Path) -> list[str]:
     path = staging / "manifest.sqlite"
     if not path.exists() or not path.stat().st_size:
         return []
-    with sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True) as db:
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as db:
         check = db.execute("PRAGMA integrity_check").fetchone()[0]
         if check != "ok":
             return [f"the manifest is damaged: {check}"]
