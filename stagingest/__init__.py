@@ -7,21 +7,24 @@ Public names load lazily, so that importing the package imports no library:
     load(...)    move what is staged into a target                    -> LoadSummary
     status(...)  what a staging directory holds and is doing          -> Standing
     retry(...)   make due again what was given up                     -> Retried
+    verify(...)  whether files, manifest and a target agree           -> Verified
+    prune(...)   remove staged files that a target answers for        -> Pruned
     repair(...)  rebuild a damaged manifest from the staged files     -> Repaired
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stagingest.api import fetch, load, plan, repair, retry, status
+    from stagingest.api import fetch, load, plan, status
+    from stagingest.keeping import prune, repair, retry, verify
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "fetch", "load", "plan", "repair", "retry", "status"]
+__all__ = ["__version__", "fetch", "load", "plan", "prune", "repair", "retry", "status", "verify"]
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        from stagingest import api
+        from stagingest import api, keeping
 
-        return getattr(api, name)
+        return getattr(api, name, None) or getattr(keeping, name)
     raise AttributeError(f"module 'stagingest' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""The public functions, which the commands call too: plan, fetch, load, status.
+"""The public functions that move data, which the commands call too: plan, fetch, load, status.
 
 Each imports its phase when it is called: imports are half of a short command's time.
 """
@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import date, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
@@ -19,12 +20,10 @@ if TYPE_CHECKING:
     from stagingest.destination import How
     from stagingest.loaded import LoadSummary
     from stagingest.loading import Listener as LoadListener
-    from stagingest.repairing import Repaired
     from stagingest.standing import Standing
     from stagingest.supervising import Listener
-    from stagingest.surveying import Plan
+    from stagingest.surveying import Elsewhere, Plan
     from stagingest.tally import FetchSummary
-    from stagingest.upkeep import Retried
 
 
 class Asked(TypedDict, total=False):
@@ -103,7 +102,10 @@ def plan(
     known = replace(_known(root, db, asked), unseen=True)
     question = asking.question(_wanted(dataset, asked), known, now)
     few = bounds.few(question, **_bounded(asked))
-    looked = surveying.look(question.jobs, root, now, few, resume=resume, max_rps=bounds.rates(max_rps, question))
+    looked = surveying.look(
+        question.jobs, root, now, few, resume=resume, max_rps=bounds.rates(max_rps, question),
+        elsewhere=_elsewhere(db, question),
+    )  # fmt: skip
     discovery = surveying.look(question.discovery, root, now) if question.discovery else None
     return Looked(question, looked, discovery, settings.free_bytes(root))
 
@@ -134,7 +136,7 @@ def fetch(
     Args:
         dataset: `stock-bars`, `option-contracts`, `option-bars`, or with a provider, `alpaca/stock-bars`.
         staging: the staging directory, made if absent.
-        db: a DuckDB file whose contracts are known too.
+        db: a DuckDB file; what it holds is not asked, and its contracts are known.
         max_rps: most requests a second, of this endpoint or by endpoint; None leaves it to the provider's limit.
         processes: worker processes, None for one per core (none for a small job), 0 for this process.
         lanes: requests in flight per process; None follows rate and latency.
@@ -167,7 +169,7 @@ def fetch(
     options = fetching.Options(
         root, os.environ if environ is None else environ, processes, lanes, bounds.rates(max_rps, question),
         realtime, resume, gzip, Caps(max_requests, max_minutes, fail_fast), max_chunks,
-        bounds.few(question, **_bounded(asked)), log_rate_limits,
+        bounds.few(question, **_bounded(asked)), log_rate_limits, _elsewhere(db, question),
     )  # fmt: skip
     return Fetched(question, fetching.fetch(question.jobs, options, listener or Silent(), clock))
 
@@ -178,6 +180,7 @@ def load(
     *,
     batch_rows: int = 1_500_000,
     adopt: bool = False,
+    follow: bool = False,
     how: "How | None" = None,
     listener: "LoadListener | None" = None,
 ) -> "LoadSummary":
@@ -188,6 +191,7 @@ def load(
         to: a DuckDB file, made if absent.
         batch_rows: rows in one transaction.
         adopt: load also into a target that holds rows of other staging directories and none of these.
+        follow: go on while a fetch works in one of the directories; the target is given back between the rounds.
         how: memory, threads, patience and the like.
         listener: called after each batch.
 
@@ -196,7 +200,7 @@ def load(
         StagingError: `staging` is no staging directory.
         TargetError: the target is none of ours, or a batch cannot be loaded.
     """
-    from stagingest import destination, loading, sources
+    from stagingest import destination, following, loading, sources
     from stagingest.staging import Lock
 
     roots = [Path(staging)] if isinstance(staging, str | Path) else [Path(root) for root in staging]
@@ -207,7 +211,8 @@ def load(
             stack.enter_context(Lock.take(root / "load.lock", "loading"))
             staged.append(stack.enter_context(source))
         target = destination.target(str(to), how or destination.How())
-        return loading.load(staged, target, batch_rows=batch_rows, adopt=adopt, listener=listener)
+        once = partial(loading.load, staged, target, batch_rows=batch_rows, adopt=adopt, listener=listener)
+        return following.follow(once, roots) if follow else once()
 
 
 def status(staging: str | Path = "staging") -> "Standing":
@@ -218,39 +223,6 @@ def status(staging: str | Path = "staging") -> "Standing":
     from stagingest import standing
 
     return standing.standing(Path(staging))
-
-
-def retry(
-    staging: str | Path = "staging",
-    dataset: str = "",
-    *,
-    outcomes: Iterable[str] = (),
-    symbols: Iterable[str] = (),
-    chunks: Iterable[str] = (),
-) -> "Retried":
-    """Make due again what was refused, quarantined, failed or forbidden; asks nothing, the next fetch does.
-
-    Args:
-        staging: the staging directory.
-        dataset: a dataset or endpoint, '' for every one.
-        outcomes: of those four, none for all.
-        symbols, chunks: only chunks with one of these symbols, or with one of these ids.
-
-    Raises UsageError for a name under which nothing was given up, HeldError while a fetch holds `staging`.
-    """
-    from stagingest import upkeep
-
-    return upkeep.retry(Path(staging), dataset, tuple(outcomes), tuple(symbols), tuple(chunks))
-
-
-def repair(staging: str | Path = "staging") -> "Repaired":
-    """Rebuild the manifest of a staging directory from its files when it is missing or damaged.
-
-    Raises StagingError when `staging` is no staging directory, HeldError while somebody works in it.
-    """
-    from stagingest import repairing
-
-    return repairing.repair(Path(staging))
 
 
 def _wanted(dataset: str, asked: Asked) -> "Wanted":
@@ -286,3 +258,12 @@ def _known(root: Path, db: str | Path | None, asked: Asked) -> "Known":
     from stagingest.targets.duckdb import contracts
 
     return Known(root, contracts(Path(db), underlyings))
+
+
+def _elsewhere(db: str | Path | None, question: "Question") -> "Elsewhere":
+    """What a database covers of what is asked; read once, closed at once."""
+    if db is None or not Path(db).exists():
+        return {}
+    from stagingest.targets.duckdb import coverage
+
+    return coverage(Path(db), [job.series.id for job in question.jobs])

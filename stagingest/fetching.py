@@ -22,7 +22,7 @@ from stagingest.model import Chunk, Job
 from stagingest.planning import Few
 from stagingest.pool import InProcess, Slots, warm
 from stagingest.supervising import Listener, Supervisor
-from stagingest.surveying import Plan, survey
+from stagingest.surveying import Elsewhere, Plan, survey
 from stagingest.tally import FetchSummary, Tally, exit_code
 from stagingest.worker import Setup, setup
 
@@ -50,6 +50,7 @@ class Options:
         max_chunks: most chunks it begins with; None is all that is due.
         log_rate_limits: say every second what the limiter does.
         few: how many underlyings, contracts and expiries it asks about.
+        elsewhere: what a target holds and need not be asked.
     """
 
     root: Path
@@ -64,6 +65,7 @@ class Options:
     max_chunks: int | None = None
     few: Few = Few()
     log_rate_limits: bool = False
+    elsewhere: Elsewhere = field(default_factory=dict)
 
 
 def fetch(
@@ -91,7 +93,15 @@ def fetch(
         opening.refuse_lost_manifest(root)
         manifest = stack.enter_context(Manifest.write(root))
         opening.tidy(root, manifest)
-        plan = survey(jobs, manifest, clock(), options.few, resume=options.resume, max_rps=options.max_rps)
+        plan = survey(
+            jobs,
+            manifest,
+            clock(),
+            options.few,
+            resume=options.resume,
+            max_rps=options.max_rps,
+            elsewhere=options.elsewhere,
+        )
         run = _Run(options, root, manifest, plan, accesses, listener, clock)
         return run.go()
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from stagingest.model import Chunk
 from stagingest.targets import Changes
 
 
@@ -34,6 +35,7 @@ class LoadSummary:
         replaced: rows deleted for newer ones.
         changes: per dataset, what answers to windows loaded before changed.
         batches: transactions.
+        pruned: chunks whose files were removed because another target answers for them; this one lacks them.
         skipped: files left out.
         seconds: wall seconds per step: open, plan, hash, insert, checkpoint.
         bytes_before, bytes_after: size of the target.
@@ -46,7 +48,21 @@ class LoadSummary:
     replaced: int
     changes: dict[str, Changes]
     batches: int
+    pruned: tuple[Chunk, ...]
     skipped: tuple[Skipped, ...]
     seconds: dict[str, float]
     bytes_before: int
     bytes_after: int
+
+    def __add__(self, later: "LoadSummary") -> "LoadSummary":
+        """Both, one after the other."""
+        names = self.changes.keys() | later.changes.keys()
+        steps = self.seconds.keys() | later.seconds.keys()
+        return LoadSummary(
+            self.target, self.entries + later.entries, self.files + later.files, self.rows + later.rows,
+            self.replaced + later.replaced,
+            {name: self.changes.get(name, Changes()) + later.changes.get(name, Changes()) for name in sorted(names)},
+            self.batches + later.batches, later.pruned, self.skipped + later.skipped,
+            {step: self.seconds.get(step, 0.0) + later.seconds.get(step, 0.0) for step in sorted(steps)},
+            self.bytes_before, later.bytes_after,
+        )  # fmt: skip

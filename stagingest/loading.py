@@ -14,12 +14,14 @@ from stagingest.batching import Frontier, Planner, fitting
 from stagingest.datasets import dataset
 from stagingest.errors import SpoiledError, TargetError, TooLargeError
 from stagingest.loaded import Loaded, LoadSummary, Skipped
-from stagingest.model import Outcome
+from stagingest.model import Chunk, Outcome
+from stagingest.planning import merged, minus
 from stagingest.sources import Staged, damage
 from stagingest.targets import Batch, Changes, Item, Receipt, Target
 
 # Between checkpoints; bounds the memory of a load that has hundreds of thousands of entries to take.
 _GROUP = 2_000
+_HELD = frozenset({Outcome.STAGED, Outcome.EMPTY, Outcome.PRUNED})
 _NOT_FINAL = frozenset({Outcome.SPLIT, Outcome.DEFERRED, Outcome.PRUNED})
 
 
@@ -90,7 +92,7 @@ class _Load:
                     source.remember(self.target.name, self.done[source.staging_id])
         return LoadSummary(
             self.target.name, self.entries, self.files, self.rows, self.replaced, self.changes,
-            self.batches, tuple(self.skipped), dict(self.seconds), before, self.target.size_bytes(),
+            self.batches, self._pruned(), tuple(self.skipped), dict(self.seconds), before, self.target.size_bytes(),
         )  # fmt: skip
 
     @contextmanager
@@ -131,6 +133,23 @@ class _Load:
                     series.add(item.entry.chunk.series.id)
         self.last = last
         return frozenset(series)
+
+    def _pruned(self) -> tuple[Chunk, ...]:
+        """Chunks whose files another target answered for when they were removed, and that this one lacks."""
+        lacking, held = [], defaultdict(list)
+        for source in self.sources:
+            done = self.done.get(source.staging_id, ())
+            for entry in source.entries():
+                if entry.seq in done and entry.outcome in _HELD:
+                    for symbol in entry.chunk.symbols:
+                        held[entry.chunk.series.id, symbol].append(entry.chunk.window)
+                elif entry.seq not in done and entry.outcome is Outcome.PRUNED:
+                    lacking.append(entry.chunk)
+        return tuple(
+            chunk
+            for chunk in lacking
+            if any(minus(chunk.window, merged(held[chunk.series.id, symbol])) for symbol in chunk.symbols)
+        )
 
     def _due(self) -> Iterator[Item]:
         """What the ledger lacks, oldest first."""

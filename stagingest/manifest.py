@@ -229,6 +229,12 @@ class Manifest(Store):
         with self.transaction():
             self.db.executemany(sql, rows)
 
+    def prune(self, seqs: Iterable[int]) -> None:
+        """From now on these entries have no file and cover nothing here: a target's ledger answers for them."""
+        sql = "UPDATE entries SET outcome = ?, covers = 0, path = '', bytes = 0, edges = '[]' WHERE seq = ?"
+        with self.transaction():
+            self.db.executemany(sql, [(Outcome.PRUNED.value, seq) for seq in seqs])
+
     def tallies(self) -> list[Counts]:
         """Counts per endpoint, for `status`; set-based, so that 100,000 chunks cost little."""
         opened = dict(

@@ -116,6 +116,10 @@ SPANS = """
 SELECT series, symbols, list(window_start), list(window_end)
 FROM ledger WHERE "rows" > 0 AND list_contains($series, series) GROUP BY series, symbols
 """
+COVERED = """
+SELECT series, symbols, list(window_start), list(window_end) FROM ledger
+WHERE covers AND outcome IN ('staged', 'empty') AND list_contains($series, series) GROUP BY series, symbols
+"""
 CONTRACTS = (
     "SELECT underlying, expiry, contract_symbol FROM option_contracts "
     "WHERE list_contains($underlyings, underlying) ORDER BY ALL"
@@ -126,6 +130,14 @@ COUNT_STAGED = f"SELECT count(*) FROM {_FILES}"
 def count(table: Table) -> str:
     """The number of rows in a table."""
     return f"SELECT count(*) FROM {quoted(table.name)}"
+
+
+def repeated(table: Table) -> str:
+    """How many rows there are beyond one for each key."""
+    keys = _names(table.key)
+    return (
+        f"SELECT coalesce(sum(n - 1), 0)::BIGINT FROM (SELECT count(*) AS n FROM {quoted(table.name)} GROUP BY {keys})"
+    )
 
 
 def _casts(table: Table) -> str:

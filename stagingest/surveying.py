@@ -14,6 +14,9 @@ from stagingest.planning import Anchors, Estimate, Few
 from stagingest.tally import Failure
 
 NO_CAPS: Mapping[str, float] = MappingProxyType({})
+Elsewhere = Mapping[str, Mapping[str, Sequence[Window]]]
+"""Id of a series -> symbol -> windows that a target holds."""
+NOWHERE: Elsewhere = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,7 @@ def survey(
     *,
     resume: bool = True,
     max_rps: Mapping[str, float] = NO_CAPS,
+    elsewhere: Elsewhere = NOWHERE,
 ) -> Plan:
     """What is due for `jobs`: a question; writes nothing.
 
@@ -73,17 +77,19 @@ def survey(
         few: of how much is asked.
         resume: False ignores all coverage.
         max_rps: endpoint -> the rate the user declared; without it, the provider's lowest plan.
+        elsewhere: what a target holds.
     """
     complaints = frozenset(read_complaints(manifest.root, unseen=manifest.unseen)) if manifest else frozenset[int]()
     counted = complaints if resume else None
-    found = [_due(job, manifest, now, counted, max_rps) for job in jobs]
+    elsewhere = elsewhere if resume else NOWHERE
+    found = [_due(job, manifest, now, counted, max_rps, elsewhere) for job in jobs]
     held_back = 0
     if few:
         wanting = [symbol for due in found for chunk in (*due.live, *due.fresh) for symbol in chunk.symbols]
         chosen = few.of(wanting)
         held_back = len(set(wanting) - chosen)
         jobs = [_only(job, chosen) for job in jobs]
-        found = [_due(job, manifest, now, counted, max_rps, chosen) for job in jobs]
+        found = [_due(job, manifest, now, counted, max_rps, elsewhere, chosen) for job in jobs]
     estimates: dict[str, Estimate] = {}
     for job, due in zip(jobs, found, strict=True):
         budget = catalog.endpoint(job.series.endpoint).budget
@@ -126,6 +132,7 @@ def _due(
     now: datetime,
     complaints: frozenset[int] | None,
     max_rps: Mapping[str, float],
+    elsewhere: Elsewhere,
     chosen: frozenset[str] | None = None,
 ) -> _Due:
     """One job's answer; without `complaints` (entries that do not count) nothing is covered.
@@ -141,6 +148,9 @@ def _due(
             continue
         (live if _may_wait(chunk, endpoint.kind, job) else stale).append(chunk)
     known = manifest.coverage(job.series, complaints) if manifest and complaints is not None else {}
+    if not job.series.adjusted:  # a target does not say at which price base it holds an adjusted one
+        for symbol, windows in elsewhere.get(job.series.id, {}).items():
+            known.setdefault(symbol, []).extend(windows)
     anchors = None
     if job.series.adjusted and manifest:
         anchors = Anchors({symbol: sorted(days) for symbol, days in manifest.edges(job.series).items()})
@@ -169,9 +179,10 @@ def look(
     *,
     resume: bool = True,
     max_rps: Mapping[str, float] = NO_CAPS,
+    elsewhere: Elsewhere = NOWHERE,
 ) -> Plan:
     """`survey` for `plan` and `--dry-run`: reads the manifest if there is one; no lock, no file, no request."""
     if not (root / Manifest.file).exists():
-        return survey(jobs, None, now, few, resume=resume, max_rps=max_rps)
+        return survey(jobs, None, now, few, resume=resume, max_rps=max_rps, elsewhere=elsewhere)
     with Manifest.read(root, unseen=True) as manifest:
-        return survey(jobs, manifest, now, few, resume=resume, max_rps=max_rps)
+        return survey(jobs, manifest, now, few, resume=resume, max_rps=max_rps, elsewhere=elsewhere)

@@ -1,7 +1,7 @@
 """What a person may do to a staging directory: make due again what was given up, and rebuild its manifest."""
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from difflib import get_close_matches
@@ -11,7 +11,7 @@ from stagingest import catalog, disk, givenup, strikes
 from stagingest.errors import StagingestError, UsageError
 from stagingest.givenup import RETRIED, GivenUp
 from stagingest.manifest import Manifest
-from stagingest.model import Kind, Outcome, Series
+from stagingest.model import Chunk, Kind, Outcome, Series
 from stagingest.staging import Lock
 from stagingest.targets.duckfile import read
 
@@ -79,7 +79,7 @@ def retry(
             ]
         givenup.make_due(manifest, found)
         strikes.clear(manifest, [each.chunk.id for each in found])
-    return Retried(tuple(found), tuple(_commands(found)))
+    return Retried(tuple(found), tuple(commands([each.chunk for each in found])))
 
 
 def _outcome(text: str) -> Outcome:
@@ -100,25 +100,25 @@ def _known(what: str, asked: Collection[str], there: Collection[str]) -> None:
             raise UsageError(f"No {what} {text!r} was given up.", hint)
 
 
-def _commands(found: Sequence[GivenUp]) -> list[tuple[str, ...]]:
+def commands(chunks: Iterable[Chunk]) -> list[tuple[str, ...]]:
     """The words of the fetches that ask these chunks: one for each series."""
-    by_series: dict[Series, list[GivenUp]] = {}
-    for each in found:
-        by_series.setdefault(each.chunk.series, []).append(each)
-    return [_command(series, each) for series, each in by_series.items()]
+    by_series: dict[Series, list[Chunk]] = {}
+    for chunk in chunks:
+        by_series.setdefault(chunk.series, []).append(chunk)
+    return [_command(series, found) for series, found in by_series.items()]
 
 
-def _command(series: Series, found: Sequence[GivenUp]) -> tuple[str, ...]:
+def _command(series: Series, found: Sequence[Chunk]) -> tuple[str, ...]:
     listing = catalog.endpoint(series.endpoint).kind is Kind.LISTING
-    names = sorted({symbol for each in found for symbol in each.chunk.symbols})
+    names = sorted({symbol for chunk in found for symbol in chunk.symbols})
     words = ["fetch", series.endpoint, "--underlyings" if listing else "--symbols", ",".join(names)]
     for name, value in series.params:
         option, default = _OPTIONS.get(name, ("", value))
         if value != default:
             words += [f"--{option}", value]
     if not listing:
-        words += ["--start", str(min(each.chunk.window.start for each in found))]
-        words += ["--end", str(max(each.chunk.window.end for each in found) - _DAY)]
+        words += ["--start", str(min(chunk.window.start for chunk in found))]
+        words += ["--end", str(max(chunk.window.end for chunk in found) - _DAY)]
     return tuple(words)
 
 

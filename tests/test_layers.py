@@ -37,17 +37,17 @@ GROUPS = [
 RANK = {name: rank for rank, group in enumerate(GROUPS) for name in group.split()}
 # What a module was divided into shares its place and knows it as the modules of a folder know each other.
 PARTS = {
-    "api": "asking bounds",
+    "api": "asking bounds keeping",
     "cli": "__main__",
     "fetching": "acknowledging advice flights gates opening rates supervising surveying",
     "limiter": "allowance records",
-    "loading": "batching destination loaded sources",
+    "loading": "batching destination following loaded sources",
     "manifest": "givenup loads store strikes",
     "model": "orders",
     "pool": "desk inprocess slots",
     "staging": "preflight",
     "transport": "deadline wire",
-    "upkeep": "repairing",
+    "upkeep": "pruning repairing verifying",
     "worker": "cooking errand exchanges lanes misread",
 }
 PART_OF = {part: whole for whole, parts in PARTS.items() for part in parts.split()}

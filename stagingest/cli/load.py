@@ -1,6 +1,7 @@
 """`stagingest load`: move what is staged into a database."""
 
 import resource
+import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +13,7 @@ from stagingest.cli import options as o
 
 if TYPE_CHECKING:
     from stagingest.loaded import Loaded
+    from stagingest.model import Chunk
 
 
 @click.command()
@@ -48,9 +50,12 @@ if TYPE_CHECKING:
     "--storage-version", default="v1.5.0", show_default=True, help="Oldest DuckDB that can read a file made here."
 )
 @click.option("--adopt", is_flag=True, help="Load also into a database of other staging directories.")
+@click.option("--follow", is_flag=True, help="Go on while a fetch is under way.")
 @click.option("--lock-timeout", default="0", callback=o.seconds, help="Wait so long (30s, 5min) for a held database.")
 @o.as_json
-def load(staging: tuple[Path, ...], to: str, lock_timeout: float, adopt: bool, as_json: bool, **how: Any) -> None:
+def load(
+    staging: tuple[Path, ...], to: str, lock_timeout: float, adopt: bool, follow: bool, as_json: bool, **how: Any
+) -> None:
     """Load every staged entry that the database's ledger lacks, exactly once however often it is run.
 
     May run while `fetch` is still staging.
@@ -59,14 +64,25 @@ def load(staging: tuple[Path, ...], to: str, lock_timeout: float, adopt: bool, a
     from stagingest.destination import How
 
     summary = api.load(
-        staging, to, adopt=adopt, how=How(lock_timeout_s=lock_timeout, **how), listener=None if as_json else _line
+        staging,
+        to,
+        adopt=adopt,
+        follow=follow,
+        how=How(lock_timeout_s=lock_timeout, **how),
+        listener=None if as_json else _line,
     )
     code = 3 if summary.skipped else 0
+    again = _asked_again_with(summary.pruned, staging[0])
     if as_json:
         used = resource.getrusage(resource.RUSAGE_SELF)
-        cpu_s = used.ru_utime + used.ru_stime
-        o.document("load", **asdict(summary), cpu_s=cpu_s, peak_memory_bytes=used.ru_maxrss * 1024, exit_code=code)
+        cpu_s, peak_bytes = used.ru_utime + used.ru_stime, used.ru_maxrss * 1024
+        said = {**asdict(summary), "pruned": again}
+        o.document("load", **said, cpu_s=cpu_s, peak_memory_bytes=peak_bytes, exit_code=code)
         sys.exit(code)
+    if again:
+        o.say(f"{len(summary.pruned)} chunks were pruned when they were loaded elsewhere; {to} lacks them. Ask again:")
+    for command in again:
+        o.say(f"  {command}")
     for skipped in summary.skipped:
         o.say(f"Left out {skipped.path}: {skipped.reason}. Its chunk is due again at the next fetch.")
     seconds = sum(summary.seconds.values())
@@ -77,6 +93,13 @@ def load(staging: tuple[Path, ...], to: str, lock_timeout: float, adopt: bool, a
         o.out(f"asked again {name}: {told}")
     o.out(f"cost      {seconds:.1f} s, {to} is {o.size(summary.bytes_after)}")
     sys.exit(code)
+
+
+def _asked_again_with(chunks: "tuple[Chunk, ...]", staging: Path) -> list[str]:
+    from stagingest import upkeep
+
+    words = upkeep.commands(chunks) if chunks else []
+    return [shlex.join(["stagingest", *each, "--staging", str(staging)]) for each in words]
 
 
 def _line(loaded: "Loaded") -> None:

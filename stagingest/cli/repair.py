@@ -19,7 +19,7 @@ def repair(staging: Path, set_aside_wal: bool, to: Path, as_json: bool) -> None:
     The old manifest is kept in quarantine/. The next `load` takes every file once more, which leaves equal tables, and
     the next `fetch` asks only what no file holds.
     """
-    from stagingest import api
+    from stagingest import keeping
 
     if set_aside_wal:
         from stagingest import upkeep
@@ -30,7 +30,7 @@ def repair(staging: Path, set_aside_wal: bool, to: Path, as_json: bool) -> None:
         else:
             o.out(f"set aside: {kept}. Next: stagingest load --to {to}")
         return
-    done = api.repair(staging)
+    done = keeping.repair(staging)
     if as_json:
         o.document("repair", **asdict(done))
         return

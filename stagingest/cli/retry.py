@@ -28,9 +28,9 @@ def retry(
     A symbol that the provider refused and a chunk that took its process down three times count as known until then.
     Failed and forbidden chunks are due at the next fetch anyway.
     """
-    from stagingest import api
+    from stagingest import keeping
 
-    done = api.retry(staging, dataset, outcomes=outcome, symbols=o.listed(symbols), chunks=chunk)
+    done = keeping.retry(staging, dataset, outcomes=outcome, symbols=o.listed(symbols), chunks=chunk)
     commands = [shlex.join(["stagingest", *words, "--staging", str(staging)]) for words in done.commands]
     if as_json:
         chunks = [

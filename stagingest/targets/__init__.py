@@ -209,6 +209,9 @@ class Target(Protocol):
     def unexplained(self) -> frozenset[str]:
         """Names of the datasets whose tables hold rows that the ledger does not explain."""
 
+    def wrong(self) -> Iterator[str]:
+        """What is wrong with the tables in themselves, a sentence each."""
+
     def take(self, batch: Batch) -> Receipt:
         """Load a batch, rows and ledger, or nothing of it."""
 

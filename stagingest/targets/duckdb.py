@@ -17,7 +17,7 @@ from stagingest.targets import Batch, Receipt, Span
 from stagingest.targets.duckfile import Connection, NoTableError, connect, read
 from stagingest.targets.filling import fill
 
-__all__ = ["DuckDB", "contracts", "read"]
+__all__ = ["DuckDB", "contracts", "coverage", "read"]
 _GLOB = re.compile(r"[\[\]*?]")
 
 
@@ -108,6 +108,16 @@ class DuckDB:
             for table in data.tables
             if self._one(sql.count(table)) != self._one(known, name=table.name)
         )
+
+    def wrong(self) -> Iterator[str]:
+        """What is wrong with the tables in themselves, a sentence each; reads all of their keys."""
+        strange = self.unexplained()
+        for data in DATASETS.values():
+            for table in data.tables:
+                if repeated := self._one(sql.repeated(table)):
+                    yield f"{table.name} has {repeated:,} rows whose key is there already"
+            if data.name in strange:
+                yield f"the tables of {data.name} hold more or fewer rows than the ledger explains"
 
     def take(self, batch: Batch) -> Receipt:
         """Load a batch, rows and ledger, or nothing of it; a TargetError names the batch."""
@@ -225,3 +235,17 @@ def contracts(path: Path, underlyings: Iterable[str], schema: str = "main") -> l
         return read(path, sql.CONTRACTS, schema=schema, underlyings=list(underlyings))[1]
     except NoTableError:
         return []
+
+
+def coverage(path: Path, series: Iterable[str], schema: str = "main") -> dict[str, dict[str, list[Window]]]:
+    """What a database's ledger covers of series (their ids): series -> symbol -> windows, unmerged."""
+    try:
+        rows = read(path, sql.COVERED, schema=schema, series=list(series))[1]
+    except NoTableError:
+        return {}
+    found: dict[str, dict[str, list[Window]]] = {}
+    for of, symbols, starts, ends in rows:
+        windows = [Window(start, end) for start, end in zip(starts, ends, strict=True)]
+        for symbol in symbols:
+            found.setdefault(of, {}).setdefault(symbol, []).extend(windows)
+    return found

@@ -1,0 +1,33 @@
+"""`stagingest verify`: whether staged files, manifest and a target agree."""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from stagingest.cli import options as o
+
+
+@click.command()
+@o.staging
+@click.option("--to", "--db", metavar="FILE", help="Look at this database too.")
+@click.option("--schema", default="main", show_default=True, help="Schema of its tables.")
+@o.as_json
+def verify(staging: Path, to: str | None, schema: str, as_json: bool) -> None:
+    """Read every staged byte and every ledger entry, and name what does not agree and its cure; nothing is mended.
+
+    Exits 0 when all agree, 3 when something does not.
+    """
+    from stagingest import keeping
+    from stagingest.destination import How
+
+    found = keeping.verify(staging, to, how=How(schema=schema))
+    code = 3 if found.disagreements else 0
+    if as_json:
+        o.document("verify", **asdict(found), exit_code=code)
+        sys.exit(code)
+    for each in found.disagreements:
+        o.out(f"{each.what}. Cure: {each.cure}.")
+    o.out(f"read {found.files:,} files, {o.size(found.bytes)}, of {found.entries:,} entries")
+    sys.exit(code)

@@ -1,0 +1,63 @@
+"""Removing staged files that a target answers for."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from stagingest import catalog, disk
+from stagingest.errors import TargetError
+from stagingest.manifest import Manifest
+from stagingest.model import Entry, Kind, Outcome
+from stagingest.staging import Lock
+from stagingest.targets import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What was removed: files and their bytes; and what was kept, because the target lacks it, or because later
+    fetches need it: listings, and adjusted series, whose first and last sessions tell whether their base has moved.
+    """
+
+    files: int
+    bytes: int
+    not_loaded: int
+    needed: int
+
+
+def prune(root: Path, target: Target) -> Pruned:
+    """Remove the files of `root` that are in the target's ledger under a finished checkpoint.
+
+    Raises:
+        StagingError: `root` is no staging directory.
+        HeldError: somebody works in it, or has the target.
+        TargetError: the target does not exist.
+    """
+    Manifest.read(root).close()
+    if not target.size_bytes():
+        raise TargetError(f"There is no {target.name}.", "Name the one that `load` filled.")
+    with Lock.take(root / "run.lock", "pruning"), Lock.take(root / "load.lock", "pruning"):
+        with Manifest.write(root) as manifest:
+            taken = _settled(root, target, manifest.staging_id)
+            staged = [entry for entry in manifest.entries() if entry.outcome is Outcome.STAGED and entry.path]
+            loaded = [entry for entry in staged if (entry.seq, entry.sha256) in taken]
+            gone = [entry for entry in loaded if not _needed(entry)]
+            # The manifest first: a kill leaves files that belong to nobody, which the next fetch moves aside.
+            manifest.prune(entry.seq for entry in gone)
+        for entry in gone:
+            disk.remove(root / entry.path)
+        for folder in {(root / entry.path).parent for entry in gone}:
+            disk.sync_folder(folder)
+    return Pruned(len(gone), sum(entry.bytes for entry in gone), len(staged) - len(loaded), len(loaded) - len(gone))
+
+
+def _settled(root: Path, target: Target, staging: str) -> frozenset[tuple[int, str]]:
+    target.open([root])
+    try:
+        target.settle()
+        return target.taken(staging)
+    finally:
+        target.close()
+
+
+def _needed(entry: Entry) -> bool:
+    series = entry.chunk.series
+    return series.adjusted or catalog.endpoint(series.endpoint).kind is Kind.LISTING

@@ -1,0 +1,109 @@
+"""Whether staged files, manifest, and a target's ledger and tables say the same: every byte is read, nothing mended."""
+
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from stagingest import staging
+from stagingest.datasets import dataset
+from stagingest.manifest import Manifest
+from stagingest.model import Entry, Outcome
+from stagingest.sources import damage
+from stagingest.targets import Item, Target
+
+_NEVER_LOADED = (Outcome.SPLIT, Outcome.DEFERRED)
+
+
+@dataclass(frozen=True, slots=True)
+class Disagreement:
+    """What does not agree, and the command that cures it."""
+
+    what: str
+    cure: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What was read, and what does not agree."""
+
+    files: int
+    bytes: int
+    entries: int
+    disagreements: tuple[Disagreement, ...]
+
+
+def verify(root: Path, target: Target | None) -> Verified:
+    """Read everything below `root` and, when it is given, in the target.
+
+    Raises:
+        StagingError: `root` is no staging directory, or its manifest is damaged.
+        HeldError: another process has the target.
+    """
+    with Manifest.read(root) as manifest:
+        manifest.check()
+        identity, entries = manifest.staging_id, list(manifest.entries())
+    here = shlex.quote(str(root))
+    found = [*_of_files(root, identity, entries), *_strays(root, entries, here)]
+    if target:
+        found += _of_target(root, target, identity, entries, here)
+    staged = [entry for entry in entries if entry.path]
+    return Verified(len(staged), sum(entry.bytes for entry in staged), len(entries), tuple(found))
+
+
+def _of_files(root: Path, identity: str, entries: list[Entry]) -> Iterator[Disagreement]:
+    for entry in entries:
+        if entry.path and (why := damage(_item(root, identity, entry))):
+            cure = f"remove it ({shlex.join(['rm', '-f', str(root / entry.path)])}); the same fetch asks for it again"
+            yield Disagreement(f"{entry.path} {why}", cure)
+
+
+def _item(root: Path, identity: str, entry: Entry) -> Item:
+    return Item(identity, root.absolute(), dataset(entry.chunk.series.endpoint.partition("/")[2]), entry)
+
+
+def _strays(root: Path, entries: list[Entry], here: str) -> Iterator[Disagreement]:
+    named = {entry.path for entry in entries}
+    for path in sorted((root / "data").rglob("*.parquet")):
+        name = str(path.relative_to(root))
+        if name not in named and not staging.is_held(root / "run.lock"):
+            yield Disagreement(
+                f"{name} belongs to no entry", f"the next fetch with --staging {here} moves it to orphans"
+            )
+
+
+def _of_target(root: Path, target: Target, identity: str, entries: list[Entry], here: str) -> Iterator[Disagreement]:
+    taken, wrong = _read(root, target, identity)
+    to = shlex.quote(target.name)
+    seqs = {seq for seq, _ in taken}
+    final = [entry for entry in entries if entry.outcome not in _NEVER_LOADED]
+    pruned = [entry for entry in final if entry.outcome is Outcome.PRUNED and entry.seq not in seqs]
+    lacking = [entry for entry in final if entry.outcome is not Outcome.PRUNED and not _is_in(entry, taken, seqs)]
+    if lacking:
+        rows = sum(entry.rows for entry in lacking)
+        what = f"{len(lacking)} entries with {rows:,} rows are not in {target.name}"
+        yield Disagreement(what, f"stagingest load --staging {here} --to {to}")
+    if pruned:
+        what = f"{len(pruned)} entries were pruned and are not in {target.name}"
+        yield Disagreement(what, f"`stagingest load --staging {here} --to {to}` prints the fetches that ask them again")
+    strange = seqs - {entry.seq for entry in entries}
+    if strange:
+        what = f"the ledger of {target.name} has {len(strange)} entries that the manifest does not know"
+        yield Disagreement(what, "none is needed: the manifest was rebuilt or restored, and nothing is loaded twice")
+    for sentence in wrong:
+        yield Disagreement(sentence, f"load into another database: stagingest load --staging {here} --to NEW.duckdb")
+
+
+def _read(root: Path, target: Target, identity: str) -> tuple[frozenset[tuple[int, str]], list[str]]:
+    """The ledger and what is wrong with the tables; of a target that is not there, nothing, and it is not made."""
+    if not target.size_bytes():
+        return frozenset(), []
+    target.open([root])
+    try:
+        return target.taken(identity), list(target.wrong())
+    finally:
+        target.close()
+
+
+def _is_in(entry: Entry, taken: frozenset[tuple[int, str]], seqs: set[int]) -> bool:
+    return (entry.seq, entry.sha256) in taken if entry.path else entry.seq in seqs
