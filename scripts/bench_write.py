@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from stagingest import shaping, sim, staging
+from stagingest import columnar, shaping, sim
 from stagingest.datasets import dataset
 
 ROWS = 50_000
@@ -73,7 +73,7 @@ def main() -> None:
     pa.set_cpu_count(1)
     tables = chunks()
     rows = sum(table.num_rows for table in tables)
-    tool = {**staging._FORMAT, **staging._columns(tables[0].schema)}
+    tool = {**columnar._FORMAT, **columnar._columns(tables[0].schema)}
     everything: dict[str, Any] = {"write_page_checksum": True, "store_schema": False}
     ways = {
         "the tool's": tool,

@@ -201,7 +201,7 @@ def load(
         TargetError: the target is none of ours, or a batch cannot be loaded.
     """
     from stagingest import destination, following, loading, sources
-    from stagingest.staging import Lock
+    from stagingest.locks import Lock
 
     roots = [Path(staging)] if isinstance(staging, str | Path) else [Path(root) for root in staging]
     with ExitStack() as stack:

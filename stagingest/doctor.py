@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 
-from stagingest import catalog, limiter, preflight, records, settings, staging, verdict, waits
+from stagingest import catalog, limiter, locks, preflight, records, settings, verdict, waits
 from stagingest.errors import StagingestError
 from stagingest.manifest import Manifest
 from stagingest.model import Chunk, Kind, Request, Window
@@ -89,8 +89,8 @@ def _directory(root: Path) -> Iterator[Check]:
         yield Check("staging", OK, f"{root} is not there yet; fetch makes it")
         return
     for name, who in _LOCKS:
-        if staging.is_held(root / name):
-            yield Check(name, WARN, f"{who} holds {root}: {staging.holder(root / name)}")
+        if locks.is_held(root / name):
+            yield Check(name, WARN, f"{who} holds {root}: {locks.holder(root / name)}")
     try:
         preflight.refuse_strangers(root)
         with Manifest.read(root) as manifest:

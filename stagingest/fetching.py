@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from stagingest import catalog, opening, preflight, settings, staging, worker
+from stagingest import catalog, locks, opening, preflight, settings, staging, worker
 from stagingest.acknowledging import Course
 from stagingest.advice import advice
 from stagingest.flights import Caps, Crew, Ending
@@ -88,7 +88,7 @@ def fetch(
     if options.processes:
         warm(PRELOAD)
     with ExitStack() as stack:
-        stack.enter_context(staging.Lock.take(root / "run.lock", "fetching"))
+        stack.enter_context(locks.Lock.take(root / "run.lock", "fetching"))
         preflight.probe(root)
         opening.refuse_lost_manifest(root)
         manifest = stack.enter_context(Manifest.write(root))

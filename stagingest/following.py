@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from stagingest import staging
+from stagingest import locks
 from stagingest.errors import HeldError
 from stagingest.loaded import LoadSummary
 
@@ -27,7 +27,7 @@ def follow(
     """
     done: LoadSummary | None = None
     while True:
-        fetching = any(staging.is_held(root / "run.lock") for root in roots)
+        fetching = any(locks.is_held(root / "run.lock") for root in roots)
         try:
             summary = once()
         except HeldError:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from stagingest import staging, strikes
+from stagingest import locks, staging, strikes
 from stagingest.agenda import STRIKES
 from stagingest.errors import StagingError
 from stagingest.loads import read_complaints
@@ -33,7 +33,7 @@ def tidy(root: Path, manifest: Manifest) -> None:
 
     Raises HeldError while a worker of a killed run still lives.
     """
-    with staging.Lock.take(root / "workers.lock", "writing parts"):
+    with locks.Lock.take(root / "workers.lock", "writing parts"):
         files = list(manifest.files())
         swept = staging.sweep(root, (path for _, path, _ in files))
     strikes.add(manifest, swept.unended)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from stagingest import catalog, disk
 from stagingest.errors import TargetError
+from stagingest.locks import Lock
 from stagingest.manifest import Manifest
 from stagingest.model import Entry, Kind, Outcome
-from stagingest.staging import Lock
 from stagingest.targets import Target
 
 

@@ -17,10 +17,10 @@ from stagingest.acknowledging import has_moved, is_final
 from stagingest.datasets import arrow_schema, dataset
 from stagingest.errors import StagingError, UsageError
 from stagingest.loads import Loads
+from stagingest.locks import Lock
 from stagingest.manifest import Ack, Manifest
 from stagingest.model import Chunk, Outcome, Series, Window
 from stagingest.orders import Order, Part, Result
-from stagingest.staging import Lock
 from stagingest.store import DamagedError
 
 _LOCKS = (("run.lock", "repairing"), ("workers.lock", "repairing"), ("load.lock", "repairing"))

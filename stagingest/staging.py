@@ -1,19 +1,15 @@
-"""Chunk files, whole or not there: writing, settling, sweeping, locks; the only door to Parquet writing."""
+"""Chunk files, whole or not there: writing, settling, sweeping."""
 
-import fcntl
 import hashlib
 import json
 import os
-import socket
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from stagingest import disk
-from stagingest.errors import HeldError, StagingError
+from stagingest import columnar, disk
+from stagingest.errors import StagingError
 from stagingest.orders import Part
 
 if TYPE_CHECKING:
@@ -43,57 +39,6 @@ def prepare(root: Path) -> Path:
     return root
 
 
-@dataclass(slots=True)
-class Lock:
-    """A kernel lock on a file of the staging root; it dies with its process."""
-
-    fd: int
-
-    @classmethod
-    def take(cls, path: Path, what: str) -> Self:
-        """Take the lock within a fraction of a second. Raises HeldError naming the holder.
-
-        The file's text names the holder for that message only; the lock itself is flock's.
-        """
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        if not _taken(fd):
-            os.close(fd)
-            raise HeldError(
-                f"{path.parent} is held for {what} by {holder(path)}.", "Wait for it, or stop it."
-            ) from None
-        text = f"process {os.getpid()} on {socket.gethostname()} since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC\n"
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, text.encode(), 0)
-        return cls(fd)
-
-    def release(self) -> None:
-        """Give the lock back."""
-        os.close(self.fd)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.release()
-
-
-def holder(path: Path) -> str:
-    """Who holds the lock on a file, as the holder wrote it there."""
-    return path.read_bytes()[:400].decode(errors="replace").strip() or "another process"
-
-
-def _taken(fd: int) -> bool:
-    """Whether the lock could be had; `status` looks at locks for an instant, and a dying worker takes one to die."""
-    for _ in range(25):
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(0.02)
-        else:
-            return True
-    return False
-
-
 def write_part(root: Path, name: str, table: "pa.Table", footer: Mapping[str, str]) -> Part:
     """Write a table into `tmp/<name>.part`, which `begin_part` made, and hash it; not yet durable.
 
@@ -103,15 +48,7 @@ def write_part(root: Path, name: str, table: "pa.Table", footer: Mapping[str, st
         table: rows sorted by key, in the dataset's schema.
         footer: goes into the file's key-value metadata, so that the manifest can be rebuilt from the files.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    # Through memory: a file object of Python's would be called for every page of every column.
-    sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(sink, table.schema, **_FORMAT, **_columns(table.schema)) as writer:
-        writer.write_table(table, row_group_size=max(1, table.num_rows))
-        writer.add_key_value_metadata(dict(footer))
-    data = sink.getvalue()
+    data = columnar.parquet(table, footer)
     disk.fill(_part(root, name), data)
     return Part(name, data.size, hashlib.sha256(data).hexdigest(), table.num_rows)
 
@@ -128,27 +65,6 @@ def begin_part(root: Path, name: str) -> None:
 def drop_part(root: Path, name: str) -> None:
     """The order has ended without a file."""
     disk.remove(_part(root, name))
-
-
-# Measured by `scripts/bench write` on real prices: dictionaries on everything double the CPU of writing and save
-# nothing; lz4 with deltas for stamps and counts is half of zstd-1. DuckDB verifies no page checksums, pyarrow does.
-_DICTIONARIES = ("dictionary<values=string, indices=int32, ordered=0>", "date32[day]")
-_FORMAT = {"compression": "lz4", "write_page_checksum": True, "store_schema": False}
-
-
-def _columns(schema: "pa.Schema") -> dict[str, Any]:
-    """Dictionaries for text, days and columns that are the same in every row; deltas for stamps and counts;
-    statistics, which cost a fifth of the writing, for the columns rows are found by.
-    """
-    plain = {field.name: str(field.type) for field in schema}
-    dictionary = [name for name, kind in plain.items() if kind in _DICTIONARIES or name == "updated_at"]
-    deltas = {
-        name: "DELTA_BINARY_PACKED"
-        for name, kind in plain.items()
-        if kind in ("int64", "timestamp[us]") and name not in dictionary
-    }
-    found_by = [name for name in ("symbol", "contract_symbol", "underlying", "expiry", "ts") if name in plain]
-    return {"use_dictionary": dictionary, "column_encoding": deltas, "write_statistics": found_by}
 
 
 def settle(root: Path, folder: str, parts: Sequence[Part]) -> list[str]:
@@ -251,17 +167,3 @@ def published(root: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return found
-
-
-def is_held(path: Path) -> bool:
-    """Whether some process holds the lock exclusively."""
-    if not path.exists():
-        return False
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from stagingest import givenup, settings, staging
+from stagingest import givenup, locks, settings, staging
 from stagingest.loads import read_complaints
 from stagingest.manifest import Counts, Manifest
 
@@ -61,13 +61,13 @@ def standing(root: Path) -> Standing:
         loaded = manifest.loaded()
         datasets = tuple(_dataset(tally, loaded.get(tally.endpoint, {})) for tally in manifest.tallies())
         state = staging.published(root)
-        alive = staging.is_held(root / "run.lock")
+        alive = locks.is_held(root / "run.lock")
         age_s = None
         if alive and state:
             age_s = (datetime.now(UTC) - datetime.fromisoformat(state["updated_at"])).total_seconds()
         return Standing(
             str(root), manifest.staging_id, datasets, state if alive else None, age_s,
-            staging.is_held(root / "load.lock"), manifest.last_run(), tuple(givenup.problems(manifest)),
+            locks.is_held(root / "load.lock"), manifest.last_run(), tuple(givenup.problems(manifest)),
             tuple(complaints.items()), settings.free_bytes(root),
         )  # fmt: skip
 

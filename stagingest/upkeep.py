@@ -10,9 +10,9 @@ from pathlib import Path
 from stagingest import catalog, disk, givenup, strikes
 from stagingest.errors import StagingestError, UsageError
 from stagingest.givenup import RETRIED, GivenUp
+from stagingest.locks import Lock
 from stagingest.manifest import Manifest
 from stagingest.model import Chunk, Kind, Outcome, Series
-from stagingest.staging import Lock
 from stagingest.targets.duckfile import read
 
 _DAY = timedelta(days=1)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from stagingest import staging
+from stagingest import locks
 from stagingest.datasets import dataset
 from stagingest.manifest import Manifest
 from stagingest.model import Entry, Outcome
@@ -66,7 +66,7 @@ def _strays(root: Path, entries: list[Entry], here: str) -> Iterator[Disagreemen
     named = {entry.path for entry in entries}
     for path in sorted((root / "data").rglob("*.parquet")):
         name = str(path.relative_to(root))
-        if name not in named and not staging.is_held(root / "run.lock"):
+        if name not in named and not locks.is_held(root / "run.lock"):
             yield Disagreement(
                 f"{name} belongs to no entry", f"the next fetch with --staging {here} moves it to orphans"
             )

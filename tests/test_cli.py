@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from desk import Desk, desk
 
-from stagingest import sim, staging
+from stagingest import locks, sim, staging
 from stagingest.targets.duckdb import read
 
 COMMAND = [sys.executable, "-m", "stagingest"]
@@ -172,7 +172,7 @@ def test_an_unreachable_provider_exits_5_and_names_the_variable(place: Desk) -> 
 
 
 def test_a_held_staging_directory_exits_75_naming_the_holder(place: Desk) -> None:
-    with staging.Lock.take(staging.prepare(place.staging) / "run.lock", "fetching"):
+    with locks.Lock.take(staging.prepare(place.staging) / "run.lock", "fetching"):
         ended = run(place, "fetch", "stock-bars", "--symbols", "AAAA", *WINDOW)
     assert ended.returncode == 75
     assert f"process {os.getpid()}" in ended.stderr

@@ -14,8 +14,8 @@ from desk import MONDAY, Desk, desk
 from stagingest import doctor, preflight, sim
 from stagingest.doctor import FAIL, OK, WARN, Check
 from stagingest.errors import StagingError
+from stagingest.locks import Lock
 from stagingest.preflight import Surroundings
-from stagingest.staging import Lock
 
 GOOD = Surroundings(Path("/data/staging"), 10**12, 10**9, "", 1024, 4096)
 

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import pytest
 from desk import MONDAY, Desk, desk
 
-from stagingest import sim, staging
+from stagingest import locks, sim, staging
 from stagingest.errors import CredentialsError, HeldError, StagingError, UsageError
 from stagingest.model import Outcome
 
@@ -252,7 +252,7 @@ def test_worker_processes_stage_the_same_rows_as_this_process(tmp_path: Path) ->
 def test_a_second_fetch_on_the_same_staging_directory_is_told_who_holds_it(place: Desk) -> None:
     staging.prepare(place.staging)
     with (
-        staging.Lock.take(place.staging / "run.lock", "fetching"),
+        locks.Lock.take(place.staging / "run.lock", "fetching"),
         pytest.raises(HeldError, match=f"process {os.getpid()}"),
     ):
         place.fetch(symbols=place.market.symbols, **YEAR)

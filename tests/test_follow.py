@@ -14,8 +14,8 @@ from stagingest import following, sim
 from stagingest.errors import HeldError
 from stagingest.loaded import LoadSummary
 from stagingest.loading import load
+from stagingest.locks import Lock
 from stagingest.sources import Staged
-from stagingest.staging import Lock
 from stagingest.targets import Changes
 from stagingest.targets.duckdb import DuckDB, read
 

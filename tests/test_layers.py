@@ -25,7 +25,7 @@ GROUPS = [
     "providers",
     "catalog",
     "settings",
-    "disk",
+    "columnar disk locks",
     "limiter transport staging manifest pool targets",
     "universe worker",
     "fetching loading",
@@ -208,9 +208,9 @@ def test_no_module_imports_a_library_that_is_not_declared() -> None:
     ] == []
 
 
-def test_only_staging_writes_parquet() -> None:
+def test_parquet_is_written_in_one_place() -> None:
     writers = ("ParquetWriter", "write_table", "write_to_dataset", "write_dataset")
-    assert {name for name, path in MODULES.items() if any(word in path.read_text() for word in writers)} == {"staging"}
+    assert {name for name, path in MODULES.items() if any(word in path.read_text() for word in writers)} == {"columnar"}
 
 
 def test_pure_modules_do_not_touch_the_surroundings() -> None:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stagingest import staging
+from stagingest import locks, staging
 from stagingest.errors import HeldError, StagingError
 from stagingest.orders import Part
 
@@ -86,12 +86,12 @@ def test_gone_and_cut_files_are_named(root: Path) -> None:
 
 
 def test_a_second_holder_is_told_who_has_the_lock(root: Path) -> None:
-    with staging.Lock.take(root / "run.lock", "fetching"):
-        assert staging.is_held(root / "run.lock")
+    with locks.Lock.take(root / "run.lock", "fetching"):
+        assert locks.is_held(root / "run.lock")
         with pytest.raises(HeldError, match=rf"held for fetching by process {os.getpid()} on"):
-            staging.Lock.take(root / "run.lock", "fetching")
-    assert not staging.is_held(root / "run.lock")
-    staging.Lock.take(root / "run.lock", "fetching").release()
+            locks.Lock.take(root / "run.lock", "fetching")
+    assert not locks.is_held(root / "run.lock")
+    locks.Lock.take(root / "run.lock", "fetching").release()
 
 
 @pytest.mark.parametrize("name", ["a[1]", "what?", "all*"])

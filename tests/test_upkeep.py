@@ -14,8 +14,8 @@ from desk import Desk, desk
 import stagingest
 from stagingest import sim, strikes
 from stagingest.errors import HeldError, StagingError, UsageError
+from stagingest.locks import Lock
 from stagingest.manifest import Manifest
-from stagingest.staging import Lock
 
 YEAR: dict[str, Any] = {"start": "2023-06-01", "end": "2024-05-31"}
 

@@ -12,7 +12,7 @@ from desk import Desk, desk
 
 import stagingest
 from stagingest.errors import HeldError, TargetError
-from stagingest.staging import Lock
+from stagingest.locks import Lock
 from stagingest.targets.duckdb import read
 
 MAY = {"start": "2024-05-01", "end": "2024-05-31"}
