@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from stagingest.errors import UsageError
 from stagingest.targets import Target
 
 
@@ -32,10 +33,21 @@ class How:
 
 
 def target(to: str, how: How) -> Target:
-    """The target that `to` means: a DuckDB file. Its library is imported only here."""
+    """The target that `to` means: a DuckDB file, or `parquet:FOLDER`, a hive tree. Its library is imported only here.
+
+    Raises UsageError for `parquet:` without a folder.
+    """
+    kind, colon, place = to.partition(":")
+    if kind == "parquet" and colon:
+        from stagingest.targets.parquet import Hive
+
+        if not place:
+            raise UsageError("parquet: names no folder.", "Write parquet:FOLDER.")
+        return Hive(Path(place), replace=how.replace, lock_timeout_s=how.lock_timeout_s)
     from stagingest.targets.duckdb import DuckDB
 
     return DuckDB(
         Path(to), memory_limit=how.memory_limit, threads=how.threads, temp_dir=how.temp_dir, fast=how.fast,
-        replace=how.replace, schema=how.schema, storage_version=how.storage_version, lock_timeout_s=how.lock_timeout_s,
+        replace=how.replace, schema=how.schema, storage_version=how.storage_version,
+        lock_timeout_s=how.lock_timeout_s,
     )  # fmt: skip

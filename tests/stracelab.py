@@ -126,7 +126,8 @@ def wrong_files(staging: Path) -> list[str]:
     path = staging / "manifest.sqlite"
     if not path.exists() or not path.stat().st_size:
         return []
-    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as db:
+    # For writing: a log left by a kill is recovered first, as the tool would.
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True)) as db:
         check = db.execute("PRAGMA integrity_check").fetchone()[0]
         if check != "ok":
             return [f"the manifest is damaged: {check}"]

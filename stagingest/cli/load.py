@@ -26,7 +26,12 @@ if TYPE_CHECKING:
     help="Staging directory; may be given several times.",
 )
 @click.option(
-    "--to", "--db", default="market.duckdb", show_default=True, metavar="FILE", help="DuckDB file; made if absent."
+    "--to",
+    "--db",
+    default="market.duckdb",
+    show_default=True,
+    metavar="TARGET",
+    help="DuckDB FILE, or parquet:FOLDER for a hive tree; made if absent.",
 )
 @click.option(
     "--memory-limit",

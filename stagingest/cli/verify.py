@@ -11,7 +11,7 @@ from stagingest.cli import options as o
 
 @click.command()
 @o.staging
-@click.option("--to", "--db", metavar="FILE", help="Look at this database too.")
+@click.option("--to", "--db", metavar="TARGET", help="Look at this database or tree too.")
 @click.option("--schema", default="main", show_default=True, help="Schema of its tables.")
 @o.as_json
 def verify(staging: Path, to: str | None, schema: str, as_json: bool) -> None:

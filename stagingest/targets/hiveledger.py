@@ -1,0 +1,60 @@
+"""What a hive tree has taken: the ledger beside it."""
+
+import json
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from stagingest.model import Window, to_json
+from stagingest.store import Store
+from stagingest.targets import Span
+
+_SCHEMA = """
+CREATE TABLE ledger (
+    staging TEXT NOT NULL, seq INTEGER NOT NULL, sha256 TEXT NOT NULL, dataset TEXT NOT NULL, provider TEXT NOT NULL,
+    endpoint TEXT NOT NULL, series TEXT NOT NULL, params TEXT NOT NULL, symbols TEXT NOT NULL,
+    symbol_rows TEXT NOT NULL, rows INTEGER NOT NULL, window_start TEXT NOT NULL, window_end TEXT NOT NULL,
+    outcome TEXT NOT NULL, reason TEXT NOT NULL, covers INTEGER NOT NULL, asked_at TEXT NOT NULL,
+    loaded_at TEXT NOT NULL, PRIMARY KEY (staging, seq, sha256)) STRICT, WITHOUT ROWID
+"""
+_COLUMNS = (
+    "staging", "seq", "sha256", "dataset", "provider", "endpoint", "series", "params", "symbols", "symbol_rows", "rows",
+    "window_start", "window_end", "outcome", "reason", "covers", "asked_at", "loaded_at",
+)  # fmt: skip
+
+
+class HiveLedger(Store):
+    """One row for every final outcome, as in the ledger of a database."""
+
+    file = "ledger.sqlite"
+    versions = (_SCHEMA,)
+
+    def taken(self, staging: str) -> frozenset[tuple[int, str]]:
+        """As `Target.taken`."""
+        return frozenset(self.db.execute("SELECT seq, sha256 FROM ledger WHERE staging = ?", (staging,)))
+
+    def spans(self, series: Iterable[str]) -> Iterator[Span]:
+        """As `Target.spans`."""
+        wanted = set(series)
+        sql = "SELECT series, symbols, window_start, window_end FROM ledger WHERE rows > 0"
+        for of, symbols, start, end in self.db.execute(sql):
+            if of in wanted:
+                window = Window(datetime.fromisoformat(start).date(), datetime.fromisoformat(end).date())
+                yield Span(of, tuple(json.loads(symbols)), window)
+
+    def newest(self, staging: str) -> datetime | None:
+        """As `Target.newest`."""
+        newest = self.value("SELECT max(asked_at) FROM ledger WHERE staging <> ?", staging)
+        return datetime.fromisoformat(newest).replace(tzinfo=UTC) if newest else None
+
+    def enter(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Add rows, as `Item.ledger_row` makes them, in one transaction; one that is there already stays."""
+        with self.transaction():
+            values = ([_plain(row[name]) for name in _COLUMNS] for row in rows)
+            self.db.executemany(f"INSERT OR IGNORE INTO ledger VALUES (?{', ?' * (len(_COLUMNS) - 1)})", values)  # noqa: S608
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str | int):
+        return int(value) if isinstance(value, bool) else value
+    return value.isoformat() if hasattr(value, "isoformat") else to_json(value)

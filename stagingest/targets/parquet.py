@@ -1,0 +1,244 @@
+"""A hive tree of Parquet files as a target: each folder replaced atomically, the ledger last."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from stagingest import columnar, disk, sql
+from stagingest.datasets import DATASETS, Table
+from stagingest.errors import HeldError, TargetError
+from stagingest.locks import Lock
+from stagingest.targets import Batch, Item, Mode, Receipt, Span
+from stagingest.targets.hiveledger import HiveLedger
+from stagingest.targets.partitions import home_of, merged, partitions
+
+_POLL_S = 0.2
+_OWN = "_stagingest"
+_FILE = "data.parquet"
+# Rows held in memory at a time; a folder that is cut by it is written twice.
+_AT_A_TIME = 400_000
+_FEW = 2
+
+
+class Hive:
+    """A folder of `TABLE/interval=.../symbol=.../year=.../month=.../data.parquet`, files sorted by key.
+
+    Rows are there before the ledger names them: a kill in between leaves rows that the next load merges again, to the
+    same end.
+
+    Args:
+        root: the folder; made with the first `open` when absent.
+        replace: a whole answer removes rows of its window that it does not repeat.
+        lock_timeout_s: how long to wait for another process that has it.
+        sleep, clock: for tests.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        replace: bool = False,
+        lock_timeout_s: float = 0.0,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.root = root.absolute()
+        self.name = f"parquet:{self.root}"
+        self._replace, self._lock_timeout_s, self._sleep, self._clock = replace, lock_timeout_s, sleep, clock
+        self._lock: Lock | None = None
+        self._ledger: HiveLedger | None = None
+
+    def open(self, roots: Iterable[Path]) -> None:
+        """Take it, making it when absent. Raises HeldError naming the holder, TargetError for a folder of others."""
+        own = self.root / _OWN
+        if not own.exists() and self.root.exists() and any(self.root.iterdir()):
+            raise TargetError(f"{self.root} holds files that stagingest did not put there.", "Name an empty folder.")
+        self.root.parent.mkdir(parents=True, exist_ok=True)
+        disk.make_folder(self.root)
+        disk.make_folder(own)
+        self._lock = self._patiently(own / "lock")
+        self._ledger = HiveLedger(own, writable=True)
+
+    def _patiently(self, path: Path) -> Lock:
+        waited_s = 0.0
+        while True:
+            try:
+                return Lock.take(path, "loading")
+            except HeldError:
+                if waited_s >= self._lock_timeout_s:
+                    raise
+            self._sleep(_POLL_S)
+            waited_s += _POLL_S
+
+    def close(self) -> None:
+        """Give it back."""
+        if self._ledger:
+            self._ledger.close()
+        if self._lock:
+            self._lock.release()
+        self._ledger = self._lock = None
+
+    @property
+    def _book(self) -> HiveLedger:
+        assert self._ledger is not None, "open() comes first"
+        return self._ledger
+
+    def taken(self, staging: str) -> frozenset[tuple[int, str]]:
+        """(seq, sha256) of every entry of that staging directory in the ledger."""
+        return self._book.taken(staging)
+
+    def spans(self, series: Iterable[str]) -> Iterator[Span]:
+        """The windows of these series that the ledger has rows for."""
+        return self._book.spans(series)
+
+    def newest(self, staging: str) -> datetime | None:
+        """When (UTC) the newest entry of any other staging directory in the ledger was asked."""
+        return self._book.newest(staging)
+
+    def unexplained(self) -> frozenset[str]:
+        """None: rows are merged by key whatever the ledger says."""
+        return frozenset()
+
+    def wrong(self) -> Iterator[str]:
+        """Files that cannot be read, are not sorted, or hold a key twice."""
+        for data in DATASETS.values():
+            for table in data.tables:
+                for path in sorted((self.root / table.name.replace("_", "-")).rglob(_FILE)):
+                    if why := _amiss(path, table):
+                        yield f"{path.relative_to(self.root)} {why}"
+
+    def take(self, batch: Batch) -> Receipt:
+        """Merge a batch into its folders, then enter it in the ledger. Raises TargetError naming the batch."""
+        sql.check_schema(batch.dataset, batch.schema)
+        receipt = Receipt(0, 0)
+        try:
+            for items in _runs(batch):
+                for table in batch.dataset.tables:
+                    receipt += self._fill(table, batch, items)
+        except (OSError, pa.ArrowException) as error:
+            raise TargetError(f"A batch was not loaded ({batch}): {error}", "Run the same load again.") from None
+        now = self._clock().replace(tzinfo=None)
+        self._book.enter(item.ledger_row(now) for item in batch.items)
+        return receipt
+
+    def settle(self) -> None:
+        """Nothing: every batch is durable when it is taken."""
+
+    def size_bytes(self) -> int:
+        """Bytes of all files."""
+        return sum(path.stat().st_size for path in self.root.rglob(_FILE))
+
+    def _fill(self, table: Table, batch: Batch, items: Sequence[Item]) -> Receipt:
+        """Merge the rows of some items into the folders of a table."""
+        folders: dict[str, list[pa.Table]] = {}
+        rows = 0
+        for item in items:
+            staged = _read(item, batch)
+            rows += staged.num_rows
+            for folder, part in partitions(staged, batch.dataset, table):
+                folders.setdefault(folder, []).append(part.select([column.name for column in table.columns]))
+        windows = [row for item in items for row in item.windows(table)] if self._clears(batch) else []
+        for folder in self._homes(windows, batch, table):
+            folders.setdefault(folder, [])
+        written, deleted = [], 0
+        for folder, news in folders.items():
+            path = self.root / folder / _FILE
+            held = pq.read_table(path, partitioning=None) if path.exists() else None
+            left = _outside(held, windows, batch) if held is not None and windows else held
+            both = merged(left, news, table, newest=batch.mode is Mode.NEWEST)
+            before = (held.num_rows if held is not None else 0) + sum(new.num_rows for new in news)
+            deleted += before - both.num_rows
+            if news or before > both.num_rows:
+                written.append((path, self._write(path, both)))
+        self._settle([path for path, _ in written], [new for _, new in written])
+        return Receipt(rows, deleted)
+
+    def _homes(self, windows: Sequence[dict[str, Any]], batch: Batch, table: Table) -> Iterator[str]:
+        """Folders that may hold rows of these windows."""
+        for window in windows:
+            home = self.root / home_of(window["interval"], window[batch.dataset.symbol], batch.dataset, table)
+            yield from (str(path.parent.relative_to(self.root)) for path in home.rglob(_FILE))
+
+    def _clears(self, batch: Batch) -> bool:
+        return self._replace and batch.mode is Mode.REPLACE
+
+    def _write(self, path: Path, table: pa.Table) -> Path:
+        """Write beside `path`; not yet durable."""
+        for folder in reversed([each for each in path.parents if not each.exists()]):
+            folder.mkdir(mode=0o700)  # `parents=True` would leave the modes of those above to the umask
+        new = path.with_name(f".{_FILE}.new")
+        disk.remove(new)
+        disk.create(new)
+        disk.fill(new, columnar.parquet(table, {}))
+        return new
+
+    def _settle(self, paths: Sequence[Path], news: Sequence[Path]) -> None:
+        """Put new files in the place of the old ones, durably."""
+        if not news:
+            return
+        disk.sync(news)
+        for path, new in zip(paths, news, strict=True):
+            disk.replace(new, path)
+        if len(paths) > _FEW:
+            disk.sync(paths)  # the whole file system at once: cheaper than thousands of folders
+            return
+        for folder in {parent for path in paths for parent in path.parents if self.root in (parent, *parent.parents)}:
+            disk.sync_folder(folder)
+
+
+def _runs(batch: Batch) -> Iterator[Sequence[Item]]:
+    """The files of a batch, oldest first, so many at a time as fit in memory."""
+    run: list[Item] = []
+    places = dict(zip((item.entry.seq for item in batch.files), batch.ranks(), strict=True))
+    ordered = batch.files if batch.mode is not Mode.NEWEST else sorted(batch.files, key=lambda i: places[i.entry.seq])
+    for item in ordered:
+        if run and sum(each.entry.rows for each in run) + item.entry.rows > _AT_A_TIME:
+            yield run
+            run = []
+        run.append(item)
+    if run:
+        yield run
+
+
+def _read(item: Item, batch: Batch) -> pa.Table:
+    staged = pq.read_table(item.file, partitioning=None)
+    if staged.num_rows != item.entry.rows:
+        raise TargetError(
+            f"A batch was not loaded ({batch}): {item.entry.path} holds {staged.num_rows} rows where the manifest says "
+            f"{item.entry.rows}."
+        )
+    return staged
+
+
+def _outside(held: pa.Table, windows: Sequence[dict[str, Any]], batch: Batch) -> pa.Table:
+    """The rows that lie in none of the whole windows."""
+    data = batch.dataset
+    keep = pa.chunked_array([pa.array([True] * held.num_rows, pa.bool_())])
+    there = set(pc.unique(held[data.symbol]).to_pylist())
+    for window in windows:
+        if not window["whole"] or window[data.symbol] not in there:
+            continue
+        inside = pc.and_(
+            pc.greater_equal(held[data.time], pa.scalar(window["since"], pa.timestamp("us"))),
+            pc.less(held[data.time], pa.scalar(window["until"], pa.timestamp("us"))),
+        )
+        for name, value in window.items():
+            if name not in ("since", "until", "whole"):
+                inside = pc.and_(inside, pc.equal(held[name], value))
+        keep = pc.and_(keep, pc.invert(inside))
+    return held.filter(keep)
+
+
+def _amiss(path: Path, table: Table) -> str:
+    try:
+        keys = pq.read_table(path, columns=list(table.key), partitioning=None)
+    except (OSError, pa.ArrowException) as error:
+        return f"cannot be read: {str(error).partition(chr(10))[0]}"
+    apart = keys.group_by(list(table.key)).aggregate([]).num_rows
+    return "" if apart == keys.num_rows else f"holds {keys.num_rows - apart} rows whose key is there already"
