@@ -1,10 +1,18 @@
 """Where `load --to` leads: the target that a file, a folder or an address means."""
 
+import os
+import re
+import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
 
 from stagingest.errors import UsageError
 from stagingest.targets import Target
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +40,25 @@ class How:
     lock_timeout_s: float = 0.0
 
 
-def target(to: str, how: How) -> Target:
-    """The target that `to` means: a DuckDB file, or `parquet:FOLDER`, a hive tree. Its library is imported only here.
+def target(to: str, how: How, environ: Mapping[str, str] = os.environ) -> Target:
+    """The target that `to` means; its library is imported only here.
 
-    Raises UsageError for `parquet:` without a folder.
+    Args:
+        to: a DuckDB file, `parquet:FOLDER`, `postgresql://host/db`, the name of a variable that holds such an address,
+            or NAME of a `[target.NAME]` in ./stagingest.toml with `to` or `dsn_env`.
+        how: how it is to work.
+        environ: the environment.
+
+    Raises UsageError for an address with a password in it, and for a name that is not there.
     """
-    kind, colon, place = to.partition(":")
+    named = _named(to, environ)
+    kind, colon, place = named.partition(":")
+    if kind in ("postgresql", "postgres") and colon:
+        if named == to:
+            _refuse_password(to)
+        from stagingest.targets.postgres import Postgres
+
+        return Postgres(named, schema=how.schema, replace=how.replace, lock_timeout_s=how.lock_timeout_s)
     if kind == "parquet" and colon:
         from stagingest.targets.parquet import Hive
 
@@ -47,7 +68,48 @@ def target(to: str, how: How) -> Target:
     from stagingest.targets.duckdb import DuckDB
 
     return DuckDB(
-        Path(to), memory_limit=how.memory_limit, threads=how.threads, temp_dir=how.temp_dir, fast=how.fast,
+        Path(named), memory_limit=how.memory_limit, threads=how.threads, temp_dir=how.temp_dir, fast=how.fast,
         replace=how.replace, schema=how.schema, storage_version=how.storage_version,
         lock_timeout_s=how.lock_timeout_s,
     )  # fmt: skip
+
+
+def _named(to: str, environ: Mapping[str, str]) -> str:
+    """What a bare name stands for; anything else is itself."""
+    if not _NAME.fullmatch(to):
+        return to
+    targets = _configured(Path("stagingest.toml"))
+    if to in targets:
+        found = targets[to]
+        variable = found.get("dsn_env", "")
+        if variable and variable not in environ:
+            raise UsageError(f"[target.{to}] takes its address from {variable}, which is not set.", f"Set {variable}.")
+        return environ[variable] if variable else str(found.get("to", ""))
+    if environ.get(to, "").startswith(("postgresql:", "postgres:")):
+        return environ[to]
+    near = get_close_matches(to, targets, 1)
+    if near:
+        raise UsageError(f"stagingest.toml has no [target.{to}].", f"The nearest is {near[0]}.")
+    return to
+
+
+def _configured(path: Path) -> dict[str, dict[str, str]]:
+    if not path.exists():
+        return {}
+    try:
+        with path.open("rb") as file:
+            found = tomllib.load(file).get("target", {})
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path} is no TOML: {error}.", "Correct it.") from None
+    return {name: values for name, values in found.items() if isinstance(values, dict)}
+
+
+def _refuse_password(dsn: str) -> None:
+    """Every user of the machine can read a command line."""
+    parts = urlsplit(dsn)
+    if parts.password or "password" in dict(parse_qsl(parts.query)):
+        raise UsageError(
+            "A password does not belong into a command line, where everybody can read it.",
+            "Put the address into DATABASE_URL and write --to DATABASE_URL, or the password into PGPASSWORD, or name a "
+            "variable as dsn_env of [target.NAME] in stagingest.toml.",
+        )

@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
+import pglab
 import pytest
 from hypothesis import settings
 
@@ -27,6 +28,7 @@ NEEDS = {
     "realdata": (os.environ.get("STAGINGEST_REALDATA"), "set STAGINGEST_REALDATA=DIR to replay real prices"),
     "strace": (shutil.which("strace"), "install strace to make system calls fail"),
     "namespace": (_namespaces(), "allow `unshare -rm` to mount a disk that fills up"),
+    "postgres": (pglab.binaries(), "install postgresql to load into a real server"),
     "sdk": (os.environ.get("STAGINGEST_SDK_PYTHON"), "set STAGINGEST_SDK_PYTHON to a Python that has alpaca-py"),
 }
 OURS = ("STAGINGEST_", "APCA_", "MASSIVE_", "POLYGON_")

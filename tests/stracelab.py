@@ -14,6 +14,8 @@ from pathlib import Path
 import duckdb
 from desk import Desk
 
+import stagingest
+
 FAULTS = ("signal=KILL", "error=EIO", "error=ENOSPC")
 # What fetch, SQLite and DuckDB change a disk with; sockets are spoken to with sendto.
 CALLS = ("pwrite64", "fdatasync", "fsync", "syncfs", "rename", "write", "ftruncate")
@@ -87,7 +89,7 @@ class Bench:
             return
         yield from (f"{point}, afterwards: {problem}" for problem in wrong_files(self.root / "staging"))
         if point.command != "load":
-            self.run("load")
+            stagingest.load(self.root / "staging", self.root / "market.duckdb")
         found = rows(self.root / "market.duckdb")
         if found != self.truth:
             yield f"{point}: rows, distinct, sum are {found}, not {self.truth}"

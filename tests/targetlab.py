@@ -1,17 +1,22 @@
 """Every target: how a test opens one, and reads back what it holds."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import pglab
 import pyarrow.dataset as ds
 
 from stagingest.datasets import Table
+from stagingest.errors import TargetError
 from stagingest.targets import Target
 from stagingest.targets.duckdb import DuckDB
 from stagingest.targets.parquet import Hive
+from stagingest.targets.pgconnection import Connection
+from stagingest.targets.postgres import Postgres
 
 Rows = list[tuple[Any, ...]]
 
@@ -50,4 +55,38 @@ def _duckdb(place: Path, **how: Any) -> Target:
     return DuckDB(place, threads=1, **how)
 
 
-KINDS = {kind.name: kind for kind in (Kind("duckdb", _duckdb, _in_duckdb), Kind("parquet", Hive, _in_a_tree))}
+def _schema(place: Path) -> str:
+    return f"t{hashlib.sha256(str(place).encode()).hexdigest()[:16]}"
+
+
+def _postgres(place: Path, **how: Any) -> Target:
+    return Postgres(pglab.dsn(), schema=_schema(place), **how)
+
+
+def _in_postgres(place: Path, table: Table) -> Rows:
+    kinds = {"strike": "TEXT", "json": "TEXT"}
+    names = ", ".join(
+        f'"{column.name}"::{kinds[column.kind]}' if column.kind in kinds else f'"{column.name}"'
+        for column in table.columns
+    )
+    connection = Connection(pglab.dsn())
+    try:
+        return connection.ask(f'SELECT {names} FROM {_schema(place)}."{table.name}" ORDER BY {_order(table)}')
+    except TargetError:
+        return []  # a loader was killed before there were tables
+    finally:
+        connection.close()
+
+
+def _order(table: Table) -> str:
+    return ", ".join(f'"{name}"' for name in table.key)
+
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind("duckdb", _duckdb, _in_duckdb),
+        Kind("parquet", Hive, _in_a_tree),
+        Kind("postgres", _postgres, _in_postgres),
+    )
+}

@@ -46,6 +46,7 @@ PARTS = {
     "manifest": "givenup loads strikes",
     "model": "orders",
     "pool": "desk inprocess slots",
+    "sql": "pgsql",
     "staging": "preflight",
     "transport": "deadline wire",
     "upkeep": "pruning repairing verifying",
@@ -55,6 +56,7 @@ PART_OF = {part: whole for whole, parts in PARTS.items() for part in parts.split
 STRANGERS = [("worker", "manifest"), ("worker", "targets"), ("fetching", "targets"), ("providers", "sim")]
 
 DOORS = {"click": "cli", "duckdb": "targets.duckfile", "requests": "transport", "sqlite3": "store"}
+DOORS |= {"adbc_driver_manager": "targets.pgconnection", "adbc_driver_postgresql": "targets.pgconnection"}
 DOORS |= {"tqdm": "progress", "urllib3": "transport"}
 ANYWHERE = {"pyarrow", "orjson"}
 PURE = {name for group in GROUPS[:5] for name in group.split()}

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     default="market.duckdb",
     show_default=True,
     metavar="TARGET",
-    help="DuckDB FILE, or parquet:FOLDER for a hive tree; made if absent.",
+    help="DuckDB FILE, parquet:FOLDER (a hive tree), postgresql://HOST/DB, or a configured NAME.",
 )
 @click.option(
     "--memory-limit",
