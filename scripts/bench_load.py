@@ -64,13 +64,13 @@ def _prices(rows: int) -> dict[str, pa.Array]:
     }  # fmt: skip
 
 
-def _tables(rows: int, file_rows: int, first: int) -> Iterator[tuple[tuple[str, ...], pa.Table]]:
-    """Tables of about `file_rows` daily bars, one year of each symbol from the `first`, sorted by key, and their
-    symbols.
+def _tables(rows: int, file_rows: int, first: int, last: int) -> Iterator[tuple[tuple[str, ...], pa.Table]]:
+    """Tables of about `file_rows` daily bars, sorted by key, and their symbols: of each symbol from the `first` the
+    `last` sessions of a year.
     """
-    days = len(SESSIONS)
+    days = last
     per_file = max(1, file_rows // days)
-    ts, session = pa.array(STAMPS, pa.timestamp("us")), pa.array(SESSIONS, pa.date32())
+    ts, session = pa.array(STAMPS[-last:], pa.timestamp("us")), pa.array(SESSIONS[-last:], pa.date32())
     for number in range(max(1, rows // (per_file * days))):
         symbols = [f"S{first + number * per_file + each:06}" for each in range(per_file)]
         size = per_file * days
@@ -91,17 +91,18 @@ def _tables(rows: int, file_rows: int, first: int) -> Iterator[tuple[tuple[str, 
         )
 
 
-def stage(root: Path, rows: int, file_rows: int, *, first: int = 0, run: str = RUN) -> int:
-    """Fill a staging directory with bars of the symbols from number `first`; the rows staged."""
+def stage(root: Path, rows: int, file_rows: int, *, first: int = 0, last: int = len(SESSIONS), run: str = RUN) -> int:
+    """Fill a staging directory with bars of the `last` sessions of the symbols from number `first`; the rows staged."""
+    window = Window(SESSIONS[-last], WINDOW.end)
     staging.prepare(root)
     series = Series.of("alpaca/stock-bars", CONSTANTS)
     acks = []
-    for number, (symbols, table) in enumerate(_tables(rows, file_rows, first), 1):
-        order = Order(run, number, Chunk(series, symbols, WINDOW))
+    for number, (symbols, table) in enumerate(_tables(rows, file_rows, first, last), 1):
+        order = Order(run, number, Chunk(series, symbols, window))
         staging.begin_part(root, order.part)
         part = staging.write_part(root, order.part, table, {})
         (path,) = staging.settle(root, "alpaca/stock-bars", [part])
-        counts = tuple((symbol, len(SESSIONS)) for symbol in symbols)
+        counts = tuple((symbol, last) for symbol in symbols)
         result = Result(Outcome.STAGED, asked_at=ASKED_AT, part=part, symbol_rows=counts)
         acks.append(Ack(order, result, True, ASKED_AT, DATA.schema, path))
     with Manifest.write(root) as manifest:

@@ -17,7 +17,7 @@ from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
 from statistics import median
 
-from bench_load import stage
+from bench_load import SESSIONS, stage
 
 from stagingest import sql
 from stagingest.datasets import dataset
@@ -26,7 +26,10 @@ from stagingest.sources import Staged
 from stagingest.targets.duckdb import DuckDB
 
 TABLE = dataset("stock-bars").tables[0]
-FILE_ROWS = 50_000
+FILE_ROWS, SMALL_ROWS = 50_000, 1_200
+TAIL = 6
+# A keyed table of more rows takes longer to make than everything else together.
+KEYED_MOST = 20_000_000
 KEYED = sql.create(TABLE).removesuffix(")") + f", PRIMARY KEY ({', '.join(map(sql.quoted, TABLE.key))}))"
 
 
@@ -45,6 +48,8 @@ SIDES = (
     Side("new symbols", "upsert", "new", "small new", 1.4),
     Side("asked again, --replace", "replace", "again", "plain again", 1.5),
     Side("asked again, upsert with counts", "upsert", "again", "plain again", 2.2),
+    Side("six days of all symbols, --replace", "replace", "tail", "plain tail", 2.4),
+    Side("six days of all symbols, upsert", "upsert", "tail", "plain tail", 2.4),
     Side("new symbols beside a keyed table", "upsert", "new", "keyed new", 1 / 3),
 )
 
@@ -82,16 +87,22 @@ class Bench:
         self.files = {name: folder / name for name in ("plain", "keyed", "small")}
         self._load(both, self.files["plain"])
         print(f"{base:,} rows loaded", flush=True)
-        self._keyed(both, self.files["keyed"])
+        if base <= KEYED_MOST:
+            self._keyed(both, self.files["keyed"])
         # The batch is staged after the base, in the same directory: the ledger knows the windows.
         self.staged = {}
-        for name, first in (("again", 0), ("new", base // 200)):
+        tail = base // len(SESSIONS) * TAIL
+        for name, rows, how in (
+            ("again", batch, {}),
+            ("new", batch, {"first": base // 200}),
+            ("tail", tail, {"last": TAIL}),
+        ):
             root = folder / f"{name}-staging"
-            shutil.copytree(both, root)
-            for path in (root / "data").rglob("*.parquet"):
-                path.unlink()
-            stage(root, batch, FILE_ROWS, first=first, run=name)
+            shutil.copytree(both, root, ignore=shutil.ignore_patterns("*.parquet"))
+            stage(root, rows, SMALL_ROWS if name == "tail" else FILE_ROWS, run=name, **how)
             self.staged[name] = root
+        for path in (both / "data").rglob("*.parquet"):
+            path.unlink()
         small = folder / "small-staging"
         stage(small, batch, FILE_ROWS)
         self._load(small, self.files["small"])
@@ -148,7 +159,8 @@ def main() -> int:
 
 def compare(bench: Bench, rounds: int) -> int:
     """Measure every side in alternation, print them, and say whether the bars hold."""
-    names = list(dict.fromkeys(name for side in SIDES for name in (f"{side.way} {side.batch}", side.beside)))
+    sides = [side for side in SIDES if "keyed" not in side.beside or bench.files["keyed"].exists()]
+    names = list(dict.fromkeys(name for side in sides for name in (f"{side.way} {side.batch}", side.beside)))
     found: dict[str, list[list[float]]] = {name: [] for name in names}
     for _ in range(rounds):
         for name, measured in found.items():
@@ -157,7 +169,7 @@ def compare(bench: Bench, rounds: int) -> int:
     for name, (cpu_s, wall_s, peak_mib) in middle.items():
         print(f"{name:16} cpu {cpu_s:6.2f} s  wall {wall_s:6.2f} s  peak {peak_mib:5.0f} MiB")
     missed = 0
-    for side in SIDES:
+    for side in sides:
         ratio = middle[f"{side.way} {side.batch}"][0] / middle[side.beside][0]
         missed += ratio > side.most
         print(f"{side.name:34} {ratio:5.2f} x (at most {side.most:.2f}){'  MISSED' if ratio > side.most else ''}")
