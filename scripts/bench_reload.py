@@ -19,7 +19,7 @@ from statistics import median
 
 from bench_load import SESSIONS, stage
 
-from stagingest import sql
+from stagingest import ddl, sql
 from stagingest.datasets import dataset
 from stagingest.loading import load
 from stagingest.sources import Staged
@@ -120,7 +120,7 @@ class Bench:
 
         paths = [str(path) for path in sorted((root / "data").rglob("*.parquet"))]
         with duckdb.connect(str(db), config={"memory_limit": "4GB"}) as connection:
-            for label in sql.MIGRATIONS[0][1]:
+            for label in ddl.MIGRATIONS[0][1]:
                 if label.startswith("CREATE TYPE"):
                     connection.execute(label).fetchall()
             connection.execute(KEYED).fetchall()

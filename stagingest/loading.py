@@ -17,7 +17,7 @@ from stagingest.loaded import Loaded, LoadSummary, Skipped
 from stagingest.model import Chunk, Outcome
 from stagingest.planning import merged, minus
 from stagingest.sources import Staged, damage
-from stagingest.targets import Batch, Changes, Item, Receipt, Target
+from stagingest.targets import Batch, Changes, Item, Receipt, Target, open_window
 
 # Between checkpoints; bounds the memory of a load that has hundreds of thousands of entries to take.
 _GROUP = 2_000
@@ -85,6 +85,8 @@ class _Load:
             series = self._survey()
             if self.entries_due:
                 self._load(series)
+            for source in self.sources:
+                self.target.expect(source.staging_id, [open_window(chunk) for chunk in source.open_chunks()])
         finally:
             self.target.close()
             for source in self.sources:

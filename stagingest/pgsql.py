@@ -89,6 +89,19 @@ CREATE TABLE ledger_batches (
     table_name TEXT NOT NULL, inserted BIGINT NOT NULL, deleted BIGINT NOT NULL, loaded_at TIMESTAMP NOT NULL)
 """
 _MIGRATIONS = "CREATE TABLE schema_migrations (version INTEGER PRIMARY KEY, applied_at TIMESTAMP NOT NULL)"
+# What a staging directory has planned and no answer for, as its last load found it.
+_OPEN = """
+CREATE TABLE open_windows (
+    staging TEXT NOT NULL, dataset TEXT NOT NULL, provider TEXT NOT NULL, endpoint TEXT NOT NULL, series TEXT NOT NULL,
+    params JSON NOT NULL, symbols TEXT[] NOT NULL, window_start DATE NOT NULL, window_end DATE NOT NULL)
+"""
+EXPECT = """
+INSERT INTO open_windows SELECT staging, dataset, provider, endpoint, series, params,
+    ARRAY(SELECT json_array_elements_text(symbols)), window_start, window_end
+FROM json_to_recordset($1::json) AS expected(
+    staging TEXT, dataset TEXT, provider TEXT, endpoint TEXT, series TEXT, params JSON, symbols JSON,
+    window_start DATE, window_end DATE)
+"""
 ENTER = """
 INSERT INTO ledger SELECT staging, seq, sha256, dataset, provider, endpoint, series, params,
     ARRAY(SELECT json_array_elements_text(symbols)),
@@ -109,7 +122,8 @@ SELECT DISTINCT ON (symbol, session_date) * FROM stock_bars WHERE "interval" = '
 ORDER BY symbol, session_date, provider <> 'alpaca', feed <> 'sip', adjustment <> 'raw', currency <> 'USD',
     "asof" <> '', provider, feed, adjustment, currency, "asof"
 """
-# A window is cut into pieces where answers begin or end; of each piece the newest answer holds.
+# A window is cut into pieces where answers begin or end; of each piece the newest answer holds, and what is planned
+# and has none is pending.
 _COVERAGE = """
 CREATE VIEW coverage AS
 WITH span AS (
@@ -120,7 +134,11 @@ WITH span AS (
              WHEN outcome = 'refused' THEN 'not_found'
              WHEN outcome = 'forbidden' THEN 'forbidden'
              ELSE 'error' END AS status
-    FROM ledger l, unnest(l.symbols, l.symbol_rows) AS each(symbol, symbol_rows)),
+    FROM ledger l, unnest(l.symbols, l.symbol_rows) AS each(symbol, symbol_rows)
+    UNION ALL
+    SELECT o.staging, NULL, o.dataset, o.provider, o.series, o.params::TEXT, o.window_start, o.window_end, NULL, NULL,
+        unnest(o.symbols), 0, 'pending'
+    FROM open_windows o),
 edge AS (
     SELECT series, symbol, day, lead(day) OVER (PARTITION BY series, symbol ORDER BY day) AS next_day
     FROM (SELECT series, symbol, window_start AS day FROM span UNION SELECT series, symbol, window_end FROM span) days),
@@ -128,7 +146,7 @@ piece AS (
     SELECT DISTINCT ON (series, symbol, day) series, symbol, day, next_day, status, staging, seq, symbol_rows
     FROM edge JOIN span USING (series, symbol)
     WHERE window_start <= day AND next_day <= window_end
-    ORDER BY series, symbol, day, asked_at DESC, seq DESC),
+    ORDER BY series, symbol, day, asked_at DESC NULLS LAST, seq DESC),
 standing AS (
     SELECT series, symbol,
         CASE WHEN bool_and(status IN ('ok', 'empty'))
@@ -136,7 +154,8 @@ standing AS (
              WHEN bool_or(status IN ('ok', 'empty')) THEN 'partial'
              WHEN bool_or(status = 'error') THEN 'error'
              WHEN bool_or(status = 'forbidden') THEN 'forbidden'
-             ELSE 'not_found' END AS status,
+             WHEN bool_or(status = 'not_found') THEN 'not_found'
+             ELSE 'pending' END AS status,
         CAST(min(day) FILTER (WHERE status = 'ok') AS TIMESTAMP) AS start_ts,
         CAST(max(next_day) FILTER (WHERE status = 'ok') AS TIMESTAMP) AS end_ts
     FROM piece GROUP BY series, symbol),
@@ -147,8 +166,8 @@ attempt AS (
     SELECT dataset, provider, series, params, symbol,
         max(asked_at) FILTER (WHERE status IN ('ok', 'empty')) AS last_success_at, max(asked_at) AS last_attempt_at,
         (array_agg(reason ORDER BY asked_at DESC, seq DESC)
-            FILTER (WHERE status NOT IN ('ok', 'empty')))[1] AS last_error,
-        count(*) FILTER (WHERE status NOT IN ('ok', 'empty')) AS error_count
+            FILTER (WHERE status NOT IN ('ok', 'empty', 'pending')))[1] AS last_error,
+        count(*) FILTER (WHERE status NOT IN ('ok', 'empty', 'pending')) AS error_count
     FROM span GROUP BY dataset, provider, series, params, symbol)
 SELECT dataset, provider, series, params, symbol, status, "rows", start_ts, end_ts, last_success_at, last_attempt_at,
     last_error, error_count
@@ -166,10 +185,10 @@ HYPERTABLES = (("stock_bars", "ts"), ("option_bars", "ts"))
 MIGRATIONS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (
         1,
-        (*map(create, _FIRST_TABLES), _LEDGER, _BATCHES, _MIGRATIONS, _CANDLES, _COVERAGE, _OPTION_BARS_META),
+        (*map(create, _FIRST_TABLES), _LEDGER, _BATCHES, _OPEN, _MIGRATIONS, _CANDLES, _COVERAGE, _OPTION_BARS_META),
     ),
 )
 OUR_NAMES = frozenset(
     {table.name for table in _FIRST_TABLES}
-    | {"ledger", "ledger_batches", "schema_migrations", "candles_daily", "coverage", "option_bars_meta"}
+    | {"ledger", "ledger_batches", "schema_migrations", "candles_daily", "coverage", "option_bars_meta", "open_windows"}
 )

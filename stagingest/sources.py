@@ -8,7 +8,7 @@ from typing import Self
 
 from stagingest.loads import Loads
 from stagingest.manifest import Manifest
-from stagingest.model import Entry
+from stagingest.model import Chunk, Entry
 from stagingest.targets import Item
 
 # A long reading would keep the fetch's write-ahead log from shrinking.
@@ -43,6 +43,11 @@ class Staged:
     def _page(self, after: int) -> list[Entry]:
         with Manifest.read(self.root) as manifest:
             return list(islice(manifest.entries(after), _PAGE))
+
+    def open_chunks(self) -> list[Chunk]:
+        """What is planned and not answered."""
+        with Manifest.read(self.root) as manifest:
+            return manifest.open_chunks()
 
     def complain(self, seq: int, path: str, reason: str) -> None:
         """Note that the file of an entry cannot be loaded."""

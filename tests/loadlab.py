@@ -44,6 +44,10 @@ class Staging:
     listed: list[Entry] = field(default_factory=list)
     complaints: dict[int, str] = field(default_factory=dict)
     remembered: dict[str, set[int]] = field(default_factory=dict)
+    planned: list[Chunk] = field(default_factory=list)
+
+    def open_chunks(self) -> list[Chunk]:
+        return self.planned
 
     def entries(self) -> Iterator[Entry]:
         return iter(self.listed)

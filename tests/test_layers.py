@@ -46,7 +46,7 @@ PARTS = {
     "manifest": "givenup loads strikes",
     "model": "orders",
     "pool": "desk inprocess slots",
-    "sql": "pgsql",
+    "sql": "ddl pgsql",
     "staging": "preflight",
     "transport": "deadline wire",
     "upkeep": "pruning repairing verifying",

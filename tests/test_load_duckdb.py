@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from loadlab import ACTIVE, BARS, IEX, INACTIVE, NOON, OPTIONS, Staging, all_rows, ask, bar, contract, day, window
 
+from stagingest import ddl
 from stagingest.datasets import DATASETS, dataset
 from stagingest.errors import HeldError, SpoiledError, StagingError, TargetError, TooLargeError, UsageError
 from stagingest.loaded import Loaded, LoadSummary
@@ -573,7 +574,7 @@ def test_a_newer_database_is_refused(staging: Staging, db: Path) -> None:
     run(db, staging)
     with duckdb.connect(str(db)) as newer:
         newer.execute("INSERT INTO schema_migrations VALUES (99, now()::TIMESTAMP)").fetchall()
-    with pytest.raises(TargetError, match=r"version 99, this one knows 1"):
+    with pytest.raises(TargetError, match=r"version 99, this one knows 2"):
         run(db, staging)
 
 
@@ -822,3 +823,53 @@ def test_a_database_of_other_staging_directories_is_taken_only_when_told(staging
     assert load([other], DuckDB(db, threads=1), adopt=True).rows == 2
     other.bars("C", 0, 2)
     assert load([other], DuckDB(db, threads=1)).rows == 2
+
+
+def test_what_is_planned_and_has_no_answer_is_pending_until_it_has(staging: Staging, db: Path) -> None:
+    staging.bars("A", 0, 2)
+    staging.planned = [Chunk(BARS, ("A", "B"), window(0, 2)), Chunk(BARS, ("A",), window(2, 4))]
+    run(db, staging)
+    text = "SELECT symbol, status, error_count FROM coverage ORDER BY symbol"
+    assert ask(db, text) == [("A", "partial", 0), ("B", "pending", 0)]
+    content = db.read_bytes()
+    run(db, staging)
+    assert db.read_bytes() == content
+    staging.planned = []
+    staging.bars("B", 0, 2)
+    run(db, staging)
+    assert ask(db, text) == [("A", "ok", 0), ("B", "ok", 0)]
+
+
+def test_a_database_of_the_first_version_is_led_on_and_keeps_its_rows(
+    staging: Staging, db: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staging.bars("A", 0, 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(ddl, "MIGRATIONS", ddl.MIGRATIONS[:1])
+        patch.setattr(DuckDB, "expect", lambda *_: None)
+        run(db, staging)
+    assert ask(db, "SELECT version FROM schema_migrations") == [(1,)]
+    before = all_rows(db, STOCKS)
+    staging.planned = [Chunk(BARS, ("B",), window(0, 2))]
+    assert run(db, staging).rows == 0
+    assert ask(db, "SELECT version FROM schema_migrations ORDER BY 1") == [(1,), (2,)]
+    assert all_rows(db, STOCKS) == before
+    assert ask(db, "SELECT symbol, status FROM coverage ORDER BY 1") == [("A", "ok"), ("B", "pending")]
+
+
+def test_each_migration_is_whole_or_not_there_and_its_record_with_it(
+    staging: Staging, db: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staging.bars("A", 0, 2)
+    run(db, staging)
+    steps = ((98, ("CREATE TABLE first (a INTEGER)",)), (99, ("CREATE TABLE second (a INTEGER)", "SELECT nonsense")))
+    monkeypatch.setattr(ddl, "MIGRATIONS", (*ddl.MIGRATIONS, *steps))
+    with pytest.raises(TargetError, match="nonsense"):
+        run(db, staging)
+    versions = "SELECT version FROM schema_migrations ORDER BY 1"
+    assert ask(db, versions) == [(1,), (2,), (98,)]
+    tables = "SELECT table_name FROM duckdb_tables() WHERE table_name IN ('first', 'second')"
+    assert ask(db, tables) == [("first",)]
+    monkeypatch.setattr(ddl, "MIGRATIONS", (*ddl.MIGRATIONS[:-1], (99, ("CREATE TABLE second (a INTEGER)",))))
+    run(db, staging)
+    assert ask(db, versions) == [(1,), (2,), (98,), (99,)]

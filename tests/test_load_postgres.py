@@ -63,6 +63,7 @@ def test_coverage_and_candles_are_views_over_what_was_loaded(staging: Staging, s
     staging.enter(Chunk(BARS, ("C",), window(0, 2)), Outcome.REFUSED, reason="no such symbol")
     staging.bars("D", 0, 1)
     staging.enter(Chunk(BARS, ("D",), window(1, 2)), Outcome.FAILED, reason="timed out")
+    staging.planned = [Chunk(BARS, ("A", "E"), window(0, 2))]
     load([staging], postgres(schema))  # type: ignore[list-item]
     found = ask(db, 'SELECT symbol, status, "rows", last_error FROM coverage ORDER BY symbol')
     assert found == [
@@ -70,6 +71,7 @@ def test_coverage_and_candles_are_views_over_what_was_loaded(staging: Staging, s
         ("B", "empty", 0, None),
         ("C", "not_found", 0, "no such symbol"),
         ("D", "partial", 1, "timed out"),
+        ("E", "pending", 0, None),
     ]
     assert ask(db, "SELECT count(*) FROM candles_daily") == [(3,)]
     assert ask(db, "SELECT version FROM schema_migrations") == [(1,)]

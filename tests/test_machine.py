@@ -169,7 +169,7 @@ class Life(RuleBasedStateMachine):
         for key in self._staged():
             assert truth()[key] <= there
 
-    @rule(operations=st.integers(0, 40))
+    @rule(operations=st.integers(0, 50))
     def crash_in_load(self, operations: int) -> None:
         with dying(operations):
             self.place.load()
@@ -319,4 +319,4 @@ class WithoutTransactions(Life):
 @pytest.mark.parametrize("machine", [WithoutSync, WithoutTransactions])
 def test_a_tool_that_forgets_to_sync_or_to_load_in_transactions_is_found_out(machine: type[Life]) -> None:
     with pytest.raises(AssertionError):
-        play(machine, 20)
+        play(machine, 100)

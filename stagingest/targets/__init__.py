@@ -1,6 +1,6 @@
 """What a target is, and the frozen values that travel to and from it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from stagingest.datasets import Dataset, Table
-from stagingest.model import Entry, Window, to_json
+from stagingest.model import Chunk, Entry, Window, to_json
 from stagingest.sessions import instant
 
 # Bars are stamped inside their window; a day more on both sides costs nothing and forgives a provider's stamp.
@@ -69,6 +69,17 @@ class Item:
             "asked_at": entry.asked_at.astimezone(UTC).replace(tzinfo=None),
             "loaded_at": loaded_at,
         }
+
+
+def open_window(chunk: Chunk) -> dict[str, Any]:
+    """A planned chunk as a row of what is expected."""
+    series = chunk.series
+    provider, _, name = series.endpoint.partition("/")
+    return {
+        "dataset": name, "provider": provider, "endpoint": series.endpoint, "series": series.id,
+        "params": to_json(dict(series.params)), "symbols": list(chunk.symbols), "window_start": chunk.window.start,
+        "window_end": chunk.window.end,
+    }  # fmt: skip
 
 
 class Mode(StrEnum):
@@ -214,6 +225,9 @@ class Target(Protocol):
 
     def take(self, batch: Batch) -> Receipt:
         """Load a batch, rows and ledger, or nothing of it."""
+
+    def expect(self, staging: str, windows: Sequence[dict[str, Any]]) -> None:
+        """Remember what a staging directory has planned and no answer for (rows as of `open_window`)."""
 
     def settle(self) -> None:
         """Make everything taken so far durable in its final form."""

@@ -3,13 +3,13 @@
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from stagingest import disk, sql
+from stagingest import ddl, disk, sql
 from stagingest.datasets import DATASETS, Table
 from stagingest.errors import StagingError, TargetError
 from stagingest.model import Window
@@ -131,6 +131,20 @@ class DuckDB:
             raise type(error)(f"A batch was not loaded ({batch}): {error.message}", error.next_step) from None
         return sum(receipts, Receipt(0, 0))
 
+    def expect(self, staging: str, windows: Sequence[dict[str, Any]]) -> None:
+        """Remember what a staging directory has planned and no answer for; writes only what is new."""
+        rows = [{"staging": staging, **window} for window in windows]
+        if not rows:
+            if self._one("SELECT count(*) FROM open_windows WHERE staging = $staging", staging=staging):
+                self._all("DELETE FROM open_windows WHERE staging = $staging", staging=staging)
+            return
+        with self._open.registered("expected", rows):
+            if self._one(sql.SAME_OPEN, staging=staging):
+                return
+            with self._transaction():
+                self._all("DELETE FROM open_windows WHERE staging = $staging", staging=staging)
+                self._all("INSERT INTO open_windows BY NAME SELECT * FROM expected")
+
     def settle(self) -> None:
         """CHECKPOINT: everything taken so far leaves the write-ahead log."""
         self._all("CHECKPOINT")
@@ -200,11 +214,11 @@ class DuckDB:
 
     def _migrate(self) -> None:
         """Bring the tables up to this version, each step in one transaction with its record."""
-        version, newest = self._version(), sql.MIGRATIONS[-1][0]
+        version, newest = self._version(), ddl.MIGRATIONS[-1][0]
         if version > newest:
             known = f"{self.path.name} is of version {version}, this one knows {newest}."
             raise TargetError(known, "Update stagingest.")
-        missing = [step for step in sql.MIGRATIONS if step[0] > version]
+        missing = [step for step in ddl.MIGRATIONS if step[0] > version]
         for number, statements in missing:
             with self._transaction():
                 for statement in statements:
@@ -222,7 +236,7 @@ class DuckDB:
             version = self._one("SELECT max(version) FROM schema_migrations")
             if isinstance(version, int):
                 return version
-        foreign = sorted({table for table, _ in columns} & sql.OUR_NAMES)
+        foreign = sorted({table for table, _ in columns} & ddl.OUR_NAMES)
         if foreign:
             message = f"{self.path.name} has a table {foreign[0]} that stagingest did not make."
             raise TargetError(message, "Name another --to, or another --schema.")

@@ -127,6 +127,9 @@ class Hive:
         self._book.enter(item.ledger_row(now) for item in batch.items)
         return receipt
 
+    def expect(self, staging: str, windows: Sequence[dict[str, Any]]) -> None:
+        """Nothing: a tree has no view of its coverage."""
+
     def settle(self) -> None:
         """Nothing: every batch is durable when it is taken."""
 

@@ -113,6 +113,14 @@ class Postgres:
             raise type(error)(f"A batch was not loaded ({batch}): {error.message}", error.next_step) from None
         return sum(receipts, Receipt(0, 0))
 
+    def expect(self, staging: str, windows: Sequence[dict[str, Any]]) -> None:
+        """Remember what a staging directory has planned and no answer for."""
+        rows = [{"staging": staging, **window, "params": json.loads(window["params"])} for window in windows]
+        with self._transaction():
+            self._all("DELETE FROM open_windows WHERE staging = $1", staging)
+            if rows:
+                self._all(pgsql.EXPECT, json.dumps(rows, default=lambda value: value.isoformat()))
+
     def settle(self) -> None:
         """Nothing: every transaction is durable when it is committed."""
 
