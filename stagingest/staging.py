@@ -109,10 +109,11 @@ def sweep(root: Path, known: Iterable[str]) -> Swept:
     Only for the holder of run.lock and of workers.lock, exclusively.
     """
     unended, moved = [], []
-    for item in os.scandir(root / "tmp"):
-        if item.name.endswith(".part") and not item.stat(follow_symlinks=False).st_size:
-            unended.append(item.name.partition(".")[0])
-        disk.remove(Path(item.path))
+    with os.scandir(root / "tmp") as items:
+        for item in items:
+            if item.name.endswith(".part") and not item.stat(follow_symlinks=False).st_size:
+                unended.append(item.name.partition(".")[0])
+            disk.remove(Path(item.path))
     named = set(known)
     for path in (root / "data").rglob("*.parquet"):
         if str(path.relative_to(root)) not in named:
@@ -126,7 +127,8 @@ def missing(root: Path, files: Iterable[tuple[int, str, int]]) -> dict[int, str]
     sizes: dict[str, int] = {}
     for folder in (root / "data").glob("*/*"):
         prefix = str(folder.relative_to(root))
-        sizes.update((f"{prefix}/{item.name}", item.stat().st_size) for item in os.scandir(folder))
+        with os.scandir(folder) as items:
+            sizes.update((f"{prefix}/{item.name}", item.stat().st_size) for item in items)
     found = {}
     for seq, path, size in files:
         if path not in sizes:
