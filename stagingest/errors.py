@@ -8,6 +8,7 @@
     ├── StagingError           1   the staging directory or its manifest cannot be used
     ├── TargetError            1   the database cannot be used
     │   ├── TooLargeError          what it was to do at once does not fit its memory
+    │   ├── FullError              its disk is full
     │   └── SpoiledError           it has given itself up and must be opened again
     └── PageError              -   a page is not what the provider promises (never leaves a worker)
 
@@ -79,6 +80,10 @@ class TargetError(StagingestError):
 
 class TooLargeError(TargetError):
     """The target has too little memory, or room to spill, for what it was to do at once."""
+
+
+class FullError(TargetError):
+    """The disk of the target is full; what it had taken stays."""
 
 
 class SpoiledError(TargetError):

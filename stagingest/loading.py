@@ -12,7 +12,7 @@ from operator import itemgetter
 
 from stagingest.batching import Frontier, Planner, fitting
 from stagingest.datasets import dataset
-from stagingest.errors import SpoiledError, TargetError, TooLargeError
+from stagingest.errors import FullError, SpoiledError, TargetError, TooLargeError
 from stagingest.loaded import Loaded, LoadSummary, Skipped
 from stagingest.model import Chunk, Outcome
 from stagingest.planning import merged, minus
@@ -21,6 +21,7 @@ from stagingest.targets import Batch, Changes, Item, Receipt, Target, open_windo
 
 # Between checkpoints; bounds the memory of a load that has hundreds of thousands of entries to take.
 _GROUP = 2_000
+_ROW_BYTES = 30  # of a bar in a database, rather too many
 _HELD = frozenset({Outcome.STAGED, Outcome.EMPTY, Outcome.PRUNED})
 _NOT_FINAL = frozenset({Outcome.SPLIT, Outcome.DEFERRED, Outcome.PRUNED})
 
@@ -87,6 +88,10 @@ class _Load:
                 self._load(series)
             for source in self.sources:
                 self.target.expect(source.staging_id, [open_window(chunk) for chunk in source.open_chunks()])
+        except FullError as error:
+            left = self.rows_due - self.rows
+            need = f"The {left:,} rows that are left need about {left * _ROW_BYTES // 10**6 + 1:,} MB."
+            raise FullError(f"{error.message} {need}", error.next_step) from None
         finally:
             self.target.close()
             for source in self.sources:

@@ -89,15 +89,23 @@ def test_a_fetch_that_fills_the_disk_stops_in_one_sentence_and_the_same_command_
     assert rows(place.db) == truth(place)
 
 
-def test_a_load_that_fills_the_disk_keeps_whole_batches_and_the_same_command_continues(place: Desk) -> None:
+@pytest.mark.parametrize("to", ["disk/market.duckdb", "parquet:disk/tree"])
+def test_a_load_that_fills_the_disk_keeps_whole_batches_and_the_same_command_continues(place: Desk, to: str) -> None:
     expected = truth(place)
-    twice(place, "size=1m", "load", "--staging", "roomy", "--db", "disk/market.duckdb")
+    twice(place, "mode=700,size=1m", "load", "--staging", "roomy", "--to", to)
     code, words = said(place, "first")
     assert code == 1, words
     assert "Traceback" not in words
-    assert re.search(r"Error: .*", words), words
+    assert re.search(r"Error: The disk of .* is full. The [\d,]+ rows that are left need about \d+ MB", words), words
+    assert "Make room and run the same load again; what is loaded stays." in words
     assert said(place, "second")[0] == 0, said(place, "second")
-    assert rows(place.root / "kept" / "market.duckdb") == expected
+    kept = place.root / "kept"
+    if to.endswith("duckdb"):
+        assert rows(kept / "market.duckdb") == expected
+    else:
+        with duckdb.connect() as connection:
+            text = "SELECT symbol, ts, close, volume FROM read_parquet(?) ORDER BY ALL"
+            assert connection.execute(text, [f"{kept}/tree/stock-bars/**/*.parquet"]).fetchall() == expected
 
 
 READ_ONLY = """

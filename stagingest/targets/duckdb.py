@@ -11,7 +11,7 @@ from typing import Any
 
 from stagingest import ddl, disk, sql
 from stagingest.datasets import DATASETS, Table
-from stagingest.errors import StagingError, TargetError
+from stagingest.errors import FullError, StagingError, TargetError
 from stagingest.model import Window
 from stagingest.targets import Batch, Receipt, Span
 from stagingest.targets.duckfile import Connection, NoTableError, connect, read
@@ -127,6 +127,8 @@ class DuckDB:
             with self._transaction():
                 receipts = [self._fill(table, batch, now) for table in batch.dataset.tables if batch.files]
                 self._enter(batch, now)
+        except FullError:
+            raise
         except TargetError as error:
             raise type(error)(f"A batch was not loaded ({batch}): {error.message}", error.next_step) from None
         return sum(receipts, Receipt(0, 0))

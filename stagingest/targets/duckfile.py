@@ -12,7 +12,7 @@ import duckdb
 import pyarrow as pa
 
 from stagingest import sql
-from stagingest.errors import HeldError, SpoiledError, TargetError, TooLargeError
+from stagingest.errors import FullError, HeldError, SpoiledError, TargetError, TooLargeError
 
 _POLL_S = 0.2
 _SETTINGS = {
@@ -152,6 +152,8 @@ def _failure(path: Path, error: Exception) -> BaseException:
     said = f"{path.name} cannot be used: {first_line}"
     if isinstance(error, duckdb.OutOfMemoryException) or "max_temp_directory_size" in first_line:
         return TooLargeError(said, "Give it more with --memory-limit, or more room with --temp-dir.")
+    if "No space left" in str(error) or "Disk quota exceeded" in str(error):
+        return FullError(f"The disk of {path} is full.", "Make room and run the same load again; what is loaded stays.")
     if isinstance(error, duckdb.FatalException | duckdb.InternalException):
         return SpoiledError(said, "Run the same load again.")
     return TargetError(said)

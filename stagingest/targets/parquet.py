@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from stagingest import columnar, disk, sql
 from stagingest.datasets import DATASETS, Table
-from stagingest.errors import HeldError, TargetError
+from stagingest.errors import FullError, HeldError, TargetError
 from stagingest.locks import Lock
 from stagingest.targets import Batch, Item, Mode, Receipt, Span
 from stagingest.targets.hiveledger import HiveLedger
@@ -122,6 +122,9 @@ class Hive:
                 for table in batch.dataset.tables:
                     receipt += self._fill(table, batch, items)
         except (OSError, pa.ArrowException) as error:
+            if isinstance(error, OSError) and error.errno in disk.FULL:
+                said = "Make room and run the same load again; what is loaded stays."
+                raise FullError(f"The disk of {self.root} is full.", said) from None
             raise TargetError(f"A batch was not loaded ({batch}): {error}", "Run the same load again.") from None
         now = self._clock().replace(tzinfo=None)
         self._book.enter(item.ledger_row(now) for item in batch.items)
