@@ -62,7 +62,7 @@ class Terms:
     """
 
     seed: int
-    chunks: int = 80
+    chunks: int = 110
     rate_per_min: int = 2400
     rate_mode: str = "bucket"
     max_rps: float | None = None

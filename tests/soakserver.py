@@ -14,14 +14,14 @@ from stagingest import sim
 NOW = "2024-06-03T22:00:00+00:00"
 # What is wrong with answers, and how often; with all of it about one in nine is bad.
 SPOILED = (
-    ("status", 0.015, {"status": 500}),
+    ("status", 0.020, {"status": 500}),
     ("status", 0.010, {"status": 502}),
-    ("status", 0.015, {"status": 503}),
+    ("status", 0.020, {"status": 503}),
     ("status", 0.005, {"status": 429, "body": b'{"message":"too many requests."}'}),
-    ("truncated", 0.020, {}),
+    ("truncated", 0.030, {}),
     ("cut-chunked", 0.005, {}),
     ("cut-gzip", 0.010, {}),
-    ("reset", 0.015, {}),
+    ("reset", 0.020, {}),
     ("close", 0.010, {}),
     ("wrong-json", 0.010, {}),
 )
