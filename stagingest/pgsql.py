@@ -59,15 +59,16 @@ def upsert(table: Table, *, newest: bool) -> str:
     )
 
 
-def remove_within(table: Table, symbol: str, time: str) -> str:
-    """Delete the rows in whole windows ($1: JSON, a list of them)."""
+def remove_within(table: Table, time: str) -> str:
+    """Delete the rows in whole windows ($1: JSON, a list of them); how many."""
     others = [name for name in table.key if name != time]
     kinds = ", ".join(f"{quoted(name)} TEXT" for name in others)
     same = " AND ".join(f"held.{quoted(name)} = w.{quoted(name)}" for name in others)
     return (
-        f"DELETE FROM {quoted(table.name)} AS held USING json_to_recordset($1::json) "
+        f"WITH gone AS (DELETE FROM {quoted(table.name)} AS held USING json_to_recordset($1::json) "
         f"AS w({kinds}, since TIMESTAMP, until TIMESTAMP, whole BOOLEAN) "
-        f"WHERE w.whole AND {same} AND held.{quoted(time)} >= w.since AND held.{quoted(time)} < w.until"
+        f"WHERE w.whole AND {same} AND held.{quoted(time)} >= w.since AND held.{quoted(time)} < w.until "
+        "RETURNING 1) SELECT count(*) FROM gone"
     )
 
 

@@ -156,9 +156,7 @@ class Postgres:
 
     def _clear(self, table: Table, batch: Batch) -> int:
         windows = json.dumps(batch.windows(table), default=str)
-        before = self._one(sql.count(table))
-        self._all(pgsql.remove_within(table, batch.dataset.symbol, batch.dataset.time), windows)
-        return int(before - self._one(sql.count(table)))
+        return int(self._one(pgsql.remove_within(table, batch.dataset.time), windows))
 
     def _ingest(self, table: Table, batch: Batch, into: str, ranks: Sequence[int] | None = None) -> int:
         """Append the rows of all files, a file at a time in memory; how many. Raises TargetError for another number."""
