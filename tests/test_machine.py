@@ -77,6 +77,22 @@ class Fuse:
 
 
 @contextmanager
+def dying_in_a_batch(statements: int) -> Iterator[None]:
+    """A load that dies at one of the statements of its first batch, or of the next."""
+    fuse = Fuse(statements)
+    real = DuckDB.take
+
+    def take(target: DuckDB, batch: Any) -> Any:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(DuckDB, "_all", fuse.guard(DuckDB._all))
+            return real(target, batch)
+
+    with pytest.MonkeyPatch.context() as patch, suppress(Death):
+        patch.setattr(DuckDB, "take", take)
+        yield
+
+
+@contextmanager
 def dying(operations: int) -> Iterator[Fuse]:
     """A process that dies at one of the operations that change a disk, a manifest or a database."""
     fuse = Fuse(operations)
@@ -129,8 +145,16 @@ class Life(RuleBasedStateMachine):
 
     @rule(some=SOME, month=MONTH)
     def fetch_ok(self, some: Iterable[int], month: str) -> None:
-        """Also the resumption of whatever was left."""
-        keys = self._ask(some, month)
+        self._fetch_whole(self._ask(some, month))
+
+    @rule(month=MONTH)
+    def resume(self, month: str) -> None:
+        """Everything that was ever asked of a month, whatever became of it."""
+        keys = {key for key in self.asked if key[1] == month}
+        if keys:
+            self._fetch_whole(keys)
+
+    def _fetch_whole(self, keys: set[Key]) -> None:
         fetched = self._fetch(keys)
         assert fetched.exit_code == (3 if fetched.summary.failures else 0)
         self._adds_up(fetched.summary)
@@ -144,19 +168,19 @@ class Life(RuleBasedStateMachine):
             self._adds_up(self._fetch(keys, fail_fast=fail_fast).summary)
         self.place.server.behave(sim.Policy())
 
-    @rule(some=SOME, month=MONTH, operations=st.integers(0, 30))
-    def crash(self, some: Iterable[int], month: str, operations: int) -> None:
+    @rule(some=SOME, month=MONTH, operations=st.integers(0, 30), anew=st.booleans())
+    def crash(self, some: Iterable[int], month: str, operations: int, anew: bool) -> None:
         keys = self._ask(some, month)
         with dying(operations):
-            self._fetch(keys)
+            self._fetch(keys, resume=not anew)
 
-    @rule(some=SOME, month=MONTH, operations=st.integers(0, 30), which=st.integers(0, 1000))
-    def lose_unsynced(self, some: Iterable[int], month: str, operations: int, which: int) -> None:
+    @rule(some=SOME, month=MONTH, operations=st.integers(0, 40), which=st.integers(0, 1000), anew=st.booleans())
+    def lose_unsynced(self, some: Iterable[int], month: str, operations: int, which: int, anew: bool) -> None:
         """The machine stops; what was not synced may be there, cut, or gone."""
         keys = self._ask(some, month)
         before = crashlab.found(self.place.staging)
         with crashlab.recording(self.place.staging, *self.forgets) as made, dying(operations):
-            self._fetch(keys)
+            self._fetch(keys, resume=not anew)
         states = crashlab.left(before, made)
         shutil.rmtree(self.place.staging)
         states[which % len(states)].put(self.place.staging)
@@ -172,6 +196,11 @@ class Life(RuleBasedStateMachine):
     @rule(operations=st.integers(0, 50))
     def crash_in_load(self, operations: int) -> None:
         with dying(operations):
+            self.place.load()
+
+    @rule(statements=st.integers(0, 6))
+    def crash_in_a_batch(self, statements: int) -> None:
+        with dying_in_a_batch(statements):
             self.place.load()
 
     @rule(which=st.integers(0, 1000), how=st.sampled_from(["gone", "cut", "another bit"]))
