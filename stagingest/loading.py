@@ -75,6 +75,7 @@ class _Load:
     changes: dict[str, Changes] = field(default_factory=dict)
     batches: int = 0
     last: dict[str, int] = field(default_factory=dict)
+    between: tuple[str, str] = ("", "")
 
     def run(self) -> LoadSummary:
         before = self.target.size_bytes()
@@ -130,6 +131,7 @@ class _Load:
         What a fetch stages from here on waits for the next load: its series may not be among these.
         """
         series = set()
+        symbols = {""}
         last = {source.staging_id: 0 for source in self.sources}
         with self._timed("plan"):
             for item in self._due():
@@ -138,7 +140,9 @@ class _Load:
                 self.rows_due += item.entry.rows
                 if item.entry.path:
                     series.add(item.entry.chunk.series.id)
+                    symbols |= {min(item.entry.chunk.symbols), max(item.entry.chunk.symbols)}
         self.last = last
+        self.between = min(symbols - {""}, default=""), max(symbols)
         return frozenset(series)
 
     def _pruned(self) -> tuple[Chunk, ...]:
@@ -167,7 +171,7 @@ class _Load:
     def _load(self, series: frozenset[str]) -> None:
         with self._timed("plan"):
             planner = Planner(
-                self.target.spans(series),
+                self.target.spans(series, *self.between),
                 self.target.unexplained(),
                 {s.staging_id: self._frontier(s.staging_id) for s in self.sources},
             )

@@ -116,6 +116,8 @@ FROM json_to_recordset($1::json) AS entering(
 SPANS = """
 SELECT series, array_to_json(symbols)::TEXT, window_start, window_end
 FROM ledger WHERE "rows" > 0 AND series IN (SELECT json_array_elements_text($1::json))
+    AND EXISTS (SELECT 1 FROM unnest(symbols) AS symbol HAVING min(symbol COLLATE "C") <= $3 COLLATE "C"
+        AND max(symbol COLLATE "C") >= $2 COLLATE "C")
 """
 _CANDLES = """
 CREATE VIEW candles_daily AS

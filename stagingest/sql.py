@@ -63,16 +63,18 @@ def remove(data: Dataset, table: Table) -> str:
 
 
 def compare(data: Dataset, table: Table) -> str:
-    """How many rows lie in `windows`, how many of them have a staged key, and how many of those another value."""
+    """How many rows lie in `windows`, how many of them have a staged key, and how many of those another value.
+
+    Values are compared by their hash: what is joined then is a third as wide.
+    """
     name = quoted(table.name)
-    values = [column.name for column in table.columns if column.name not in (*table.key, "updated_at")]
-    differ = " OR ".join(f"{name}.{quoted(value)} IS DISTINCT FROM staged.{quoted(value)}" for value in values)
-    found = f"staged.{quoted(data.symbol)} IS NOT NULL"
-    files = f"SELECT {_casts(table)} FROM {_FILES}"
+    values = [column for column in table.columns if column.name not in (*table.key, "updated_at")]
+    held = ", ".join(f"{name}.{quoted(value.name)}" for value in values)
+    said = ", ".join(f"CAST({quoted(value.name)} AS {_type(value)})" for value in values)
     return (
-        f"SELECT count(*), count(*) FILTER ({found}), count(*) FILTER ({found} AND ({differ})) "
+        f"SELECT count(*), count(staged.said), count(*) FILTER (staged.said <> hash({held})) "
         f"FROM {name} JOIN {_windows(data, table)} ON {_inside(data, table)} AND {_range(data, table)} "
-        f"LEFT JOIN ({files}) AS staged ON {_same(table, name)}"
+        f"LEFT JOIN (SELECT {_keys(table)}, hash({said}) AS said FROM {_FILES}) AS staged ON {_same(table, name)}"
     )
 
 
@@ -114,7 +116,9 @@ def append_newest(table: Table) -> str:
 
 SPANS = """
 SELECT series, symbols, list(window_start), list(window_end)
-FROM ledger WHERE "rows" > 0 AND list_contains($series, series) GROUP BY series, symbols
+FROM ledger WHERE "rows" > 0 AND list_contains($series, series)
+    AND list_min(symbols) <= $high AND list_max(symbols) >= $low
+GROUP BY series, symbols
 """
 COVERED = """
 SELECT series, symbols, list(window_start), list(window_end) FROM ledger

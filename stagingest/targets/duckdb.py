@@ -13,7 +13,7 @@ from stagingest import ddl, disk, sql
 from stagingest.datasets import DATASETS, Table
 from stagingest.errors import FullError, StagingError, TargetError
 from stagingest.model import Window
-from stagingest.targets import Batch, Receipt, Span
+from stagingest.targets import Batch, Receipt, Span, columns_of
 from stagingest.targets.duckfile import Connection, NoTableError, connect, read
 from stagingest.targets.filling import fill
 
@@ -88,9 +88,9 @@ class DuckDB:
         """(seq, sha256) of every entry of that staging directory in the ledger."""
         return frozenset(self._all("SELECT seq, sha256 FROM ledger WHERE staging = $staging", staging=staging))
 
-    def spans(self, series: Iterable[str]) -> Iterator[Span]:
-        """The windows of these series that the ledger has rows for."""
-        for of, symbols, starts, ends in self._all(sql.SPANS, series=list(series)):
+    def spans(self, series: Iterable[str], low: str, high: str) -> Iterator[Span]:
+        """The windows of these series that the ledger has rows for; at least those of symbols from `low` to `high`."""
+        for of, symbols, starts, ends in self._all(sql.SPANS, series=list(series), low=low, high=high):
             for start, end in zip(starts, ends, strict=True):
                 yield Span(of, tuple(symbols), Window(start, end))
 
@@ -140,7 +140,7 @@ class DuckDB:
             if self._one("SELECT count(*) FROM open_windows WHERE staging = $staging", staging=staging):
                 self._all("DELETE FROM open_windows WHERE staging = $staging", staging=staging)
             return
-        with self._open.registered("expected", rows):
+        with self._open.registered("expected", columns_of(rows)):
             if self._one(sql.SAME_OPEN, staging=staging):
                 return
             with self._transaction():
@@ -162,7 +162,7 @@ class DuckDB:
         return receipt
 
     def _enter(self, batch: Batch, now: datetime) -> None:
-        with self._open.registered("entering", [item.ledger_row(now) for item in batch.items]):
+        with self._open.registered("entering", columns_of(item.ledger_row(now) for item in batch.items)):
             self._one("INSERT INTO ledger BY NAME SELECT * FROM entering")
 
     @property

@@ -38,13 +38,14 @@ class Connection:
             raise _failure(self._path, error) from None
 
     @contextmanager
-    def registered(self, name: str, rows: list[dict[str, Any]]) -> Iterator[None]:
-        """Rows as a table of that name while it is entered."""
-        self._db.register(name, pa.Table.from_pylist(rows))
+    def registered(self, name: str, columns: Mapping[str, list[Any]]) -> Iterator[None]:
+        """Columns as a table of that name while it is entered."""
+        self._db.register(name, pa.table(dict(columns)))
         try:
             yield
         finally:
-            self._db.unregister(name)
+            with suppress(duckdb.Error):  # a transaction that failed refuses even this, and is the error to tell
+                self._db.unregister(name)
 
     def interrupt(self) -> None:
         """End the statement that a signal left running."""

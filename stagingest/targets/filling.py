@@ -1,13 +1,13 @@
 """What a batch does to one table of a DuckDB database, statement by statement; who runs them is handed in."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from stagingest import sql
 from stagingest.datasets import Table
 from stagingest.errors import TargetError
-from stagingest.targets import Batch, Changes, Mode, Receipt
+from stagingest.targets import Batch, Changes, Mode, Receipt, columns_of
 
 
 class Ask(Protocol):
@@ -17,7 +17,7 @@ class Ask(Protocol):
         """The rows. Raises TargetError."""
 
 
-Registered = Callable[[str, list[dict[str, Any]]], AbstractContextManager[None]]
+Registered = Callable[[str, Mapping[str, list[Any]]], AbstractContextManager[None]]
 
 
 def fill(ask: Ask, registered: Registered, table: Table, batch: Batch, *, replace: bool) -> Receipt:
@@ -25,7 +25,7 @@ def fill(ask: Ask, registered: Registered, table: Table, batch: Batch, *, replac
 
     Args:
         ask: runs statements.
-        registered: makes rows a table of that name while it is entered.
+        registered: makes columns a table of that name while it is entered.
         replace: whole answers remove what they do not repeat.
 
     Raises TargetError when the files do not hold as many rows as the manifest says.
@@ -39,7 +39,7 @@ def fill(ask: Ask, registered: Registered, table: Table, batch: Batch, *, replac
         ((staged,),) = ask(sql.COUNT_STAGED, **files)
     else:
         if batch.mode is Mode.REPLACE:
-            with registered("windows", batch.windows(table)):
+            with registered("windows", columns_of(batch.windows(table))):
                 changes, deleted = _make_room(ask, table, batch, files, replace=replace)
         ((inserted,),) = ask(sql.append(table), **files)
         staged = inserted

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 from stagingest.model import Window, to_json
@@ -33,14 +33,14 @@ class HiveLedger(Store):
         """As `Target.taken`."""
         return frozenset(self.db.execute("SELECT seq, sha256 FROM ledger WHERE staging = ?", (staging,)))
 
-    def spans(self, series: Iterable[str]) -> Iterator[Span]:
+    def spans(self, series: Iterable[str], low: str, high: str) -> Iterator[Span]:
         """As `Target.spans`."""
         wanted = set(series)
         sql = "SELECT series, symbols, window_start, window_end FROM ledger WHERE rows > 0"
         for of, symbols, start, end in self.db.execute(sql):
-            if of in wanted:
-                window = Window(datetime.fromisoformat(start).date(), datetime.fromisoformat(end).date())
-                yield Span(of, tuple(json.loads(symbols)), window)
+            names = tuple(json.loads(symbols))
+            if of in wanted and min(names) <= high and max(names) >= low:
+                yield Span(of, names, Window(date.fromisoformat(start), date.fromisoformat(end)))
 
     def newest(self, staging: str) -> datetime | None:
         """As `Target.newest`."""

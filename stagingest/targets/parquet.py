@@ -93,9 +93,9 @@ class Hive:
         """(seq, sha256) of every entry of that staging directory in the ledger."""
         return self._book.taken(staging)
 
-    def spans(self, series: Iterable[str]) -> Iterator[Span]:
+    def spans(self, series: Iterable[str], low: str, high: str) -> Iterator[Span]:
         """The windows of these series that the ledger has rows for."""
-        return self._book.spans(series)
+        return self._book.spans(series, low, high)
 
     def newest(self, staging: str) -> datetime | None:
         """When (UTC) the newest entry of any other staging directory in the ledger was asked."""

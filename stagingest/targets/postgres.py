@@ -76,9 +76,9 @@ class Postgres:
         rows = self._all("SELECT seq, sha256 FROM ledger WHERE staging = $1", staging)
         return frozenset((seq, digest) for seq, digest in rows)
 
-    def spans(self, series: Iterable[str]) -> Iterator[Span]:
+    def spans(self, series: Iterable[str], low: str, high: str) -> Iterator[Span]:
         """The windows of these series that the ledger has rows for."""
-        for of, symbols, start, end in self._all(pgsql.SPANS, json.dumps(list(series))):
+        for of, symbols, start, end in self._all(pgsql.SPANS, json.dumps(list(series)), low, high):
             yield Span(of, tuple(json.loads(symbols)), Window(start, end))
 
     def newest(self, staging: str) -> datetime | None:
@@ -155,7 +155,7 @@ class Postgres:
         return Receipt(inserted, deleted)
 
     def _clear(self, table: Table, batch: Batch) -> int:
-        windows = json.dumps(batch.windows(table), default=str)
+        windows = json.dumps(list(batch.windows(table)), default=str)
         return int(self._one(pgsql.remove_within(table, batch.dataset.time), windows))
 
     def _ingest(self, table: Table, batch: Batch, into: str, ranks: Sequence[int] | None = None) -> int:
