@@ -149,6 +149,8 @@ class _Load:
         """Chunks whose files another target answered for when they were removed, and that this one lacks."""
         lacking, held = [], defaultdict(list)
         for source in self.sources:
+            if not source.has_pruned():
+                continue
             done = self.done.get(source.staging_id, ())
             for entry in source.entries():
                 if entry.seq in done and entry.outcome in _HELD:
@@ -267,7 +269,7 @@ def _dated(source: Staged, taken: frozenset[tuple[int, str]]) -> Iterator[tuple[
     seqs = {seq for seq, _ in taken}
     root = source.root.absolute()
     newest = datetime.min
-    for entry in source.entries():
+    for entry in source.entries(taken):
         known = (entry.seq, entry.sha256) in taken if entry.path else entry.seq in seqs
         if known or entry.outcome in _NOT_FINAL:
             continue

@@ -2,7 +2,7 @@
 
 import json
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -158,8 +158,8 @@ class Manifest(Store):
         known = self.known_series()
         return [chunk_of(row, known) for row in self.db.execute(sql, args)]
 
-    def entries(self, after: int = 0) -> Iterator[Entry]:
-        """Every entry with a greater `seq`, in order."""
+    def entries(self, after: int = 0, without: Container[tuple[int, str]] = ()) -> Iterator[Entry]:
+        """Every entry with a greater `seq`, in order, but for those (seq, sha256) in `without`."""
         known = self.known_series()
         sql = (
             'SELECT c.id, c.series, c.symbols, c.start, c."end", e.seq, e.run, e.number, e.outcome, e.reason, '
@@ -168,6 +168,8 @@ class Manifest(Store):
         )
         for row in self.db.execute(sql, (after,)):
             seq, run, number, outcome, reason, covers, asked_at, path, size, sha256, rows, schema, counts = row[5:]
+            if (seq, sha256) in without:
+                continue
             yield Entry(
                 seq, chunk_of(row, known), run, number, Outcome(outcome), reason, bool(covers),
                 datetime.fromisoformat(asked_at), path, size, sha256, rows, schema,
@@ -234,6 +236,10 @@ class Manifest(Store):
         sql = "UPDATE entries SET outcome = ?, covers = 0, path = '', bytes = 0, edges = '[]' WHERE seq = ?"
         with self.transaction():
             self.db.executemany(sql, [(Outcome.PRUNED.value, seq) for seq in seqs])
+
+    def has_pruned(self) -> bool:
+        """Whether there is such an entry."""
+        return bool(self.value("SELECT EXISTS (SELECT 1 FROM entries WHERE outcome = ?)", Outcome.PRUNED.value))
 
     def tallies(self) -> list[Counts]:
         """Counts per endpoint, for `status`; set-based, so that 100,000 chunks cost little."""

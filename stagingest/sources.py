@@ -1,7 +1,7 @@
 """A staging directory as loading sees it: its entries, and whether a file is the one that was staged."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Self
@@ -33,16 +33,23 @@ class Staged:
     def __exit__(self, *exc: object) -> None:
         self._loads.close()
 
-    def entries(self) -> Iterator[Entry]:
-        """Every entry, read by pages: a long reading would keep the fetch's write-ahead log from shrinking."""
+    def entries(self, without: Container[tuple[int, str]] = ()) -> Iterator[Entry]:
+        """Every entry but those (seq, sha256) in `without`, read by pages: a long reading would keep the fetch's
+        write-ahead log from shrinking.
+        """
         after = 0
-        while page := self._page(after):
+        while page := self._page(after, without):
             yield from page
             after = page[-1].seq
 
-    def _page(self, after: int) -> list[Entry]:
+    def _page(self, after: int, without: Container[tuple[int, str]]) -> list[Entry]:
         with Manifest.read(self.root) as manifest:
-            return list(islice(manifest.entries(after), _PAGE))
+            return list(islice(manifest.entries(after, without), _PAGE))
+
+    def has_pruned(self) -> bool:
+        """Whether files were removed because a target answers for them."""
+        with Manifest.read(self.root) as manifest:
+            return manifest.has_pruned()
 
     def open_chunks(self) -> list[Chunk]:
         """What is planned and not answered."""

@@ -1,7 +1,7 @@
 """A staging directory made by hand, and questions to a loaded database."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -49,8 +49,11 @@ class Staging:
     def open_chunks(self) -> list[Chunk]:
         return self.planned
 
-    def entries(self) -> Iterator[Entry]:
-        return iter(self.listed)
+    def entries(self, without: Container[tuple[int, str]] = ()) -> Iterator[Entry]:
+        return (entry for entry in self.listed if (entry.seq, entry.sha256) not in without)
+
+    def has_pruned(self) -> bool:
+        return any(entry.outcome is Outcome.PRUNED for entry in self.listed)
 
     def complain(self, seq: int, path: str, reason: str) -> None:
         self.complaints[seq] = f"{path} {reason}"
