@@ -8,16 +8,13 @@ load.
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from resource import RUSAGE_SELF, getrusage
-from statistics import median
 
 import pyarrow as pa
-from bench_load import ASKED_AT, CONSTANTS, DATA, _prices, _text
+from bench_load import ASKED_AT, CONSTANTS, DATA, _prices, _text, apart, medians, spent, staged_files
 
 from stagingest import sessions, staging
 from stagingest.datasets import arrow_schema
@@ -26,6 +23,7 @@ from stagingest.manifest import Ack, Manifest
 from stagingest.model import Chunk, Outcome, Series, Window
 from stagingest.orders import Order, Result
 from stagingest.sources import Staged
+from stagingest.targets.parquet import Hive
 
 CPU_RATIO, PEAK_MIB = 6.5, 500
 MINUTES = {**CONSTANTS, "interval": "1min"}
@@ -76,27 +74,23 @@ def stage(root: Path, symbols: int, per_month: int) -> int:
     return sum(ack.result.part.rows for ack in acks if ack.result.part)
 
 
+def tree(root: Path, place: Path) -> None:
+    with Staged(root) as source:
+        load([source], Hive(place / "tree"))
+
+
+def one(root: Path, place: Path) -> None:
+    import duckdb
+
+    with duckdb.connect(config={"memory_limit": "1GB"}) as db:
+        text = f"COPY (SELECT * FROM read_parquet($paths)) TO '{place}/one.parquet' (FORMAT parquet, COMPRESSION zstd)"
+        db.execute(text, {"paths": staged_files(root)}).fetchall()
+
+
 def child(side: str, root: Path, place: Path) -> None:
-    """Run one side here and print CPU s, peak MiB and files."""
-    from stagingest.targets.parquet import Hive
-
-    before = getrusage(RUSAGE_SELF)
-    if side == "tree":
-        with Staged(root) as source:
-            load([source], Hive(place / "tree"))
-    else:
-        import duckdb
-
-        paths = sorted(str(path) for path in (root / "data").rglob("*.parquet"))
-        with duckdb.connect(config={"memory_limit": "1GB"}) as db:
-            text = (
-                f"COPY (SELECT * FROM read_parquet($paths)) TO '{place}/one.parquet' (FORMAT parquet, COMPRESSION zstd)"
-            )
-            db.execute(text, {"paths": paths}).fetchall()
-    used = getrusage(RUSAGE_SELF)
-    cpu_s = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
-    peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    print(json.dumps([cpu_s, int(peak.split()[1]) / 1024, len(list(place.rglob("*.parquet")))]))
+    """Run one side here and print CPU s, wall s, peak MiB and files."""
+    found = spent(lambda: (tree if side == "tree" else one)(root, place))
+    print(json.dumps([*found, len(list(place.rglob("*.parquet")))]))
 
 
 def main() -> int:
@@ -117,14 +111,11 @@ def main() -> int:
         for _ in range(options.rounds):
             for side, measured in found.items():
                 with tempfile.TemporaryDirectory(dir=folder) as place:
-                    command = [sys.executable, __file__, "--child", side, str(root), place]
-                    measured.append(
-                        json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-                    )
-    middle = {side: [median(values) for values in zip(*measured, strict=True)] for side, measured in found.items()}
-    for side, (cpu_s, peak_mib, files) in middle.items():
+                    measured.append(apart(__file__, "--child", side, root, place))
+    middle = medians(found)
+    for side, (cpu_s, _, peak_mib, files) in middle.items():
         print(f"{side:5} {rows:,} rows in {files:,.0f} files: cpu {cpu_s:6.2f} s, peak {peak_mib:4.0f} MiB")
-    ratio, peak_mib = middle["tree"][0] / middle["one"][0], middle["tree"][1]
+    ratio, peak_mib = middle["tree"][0] / middle["one"][0], middle["tree"][2]
     good = ratio <= CPU_RATIO and peak_mib <= PEAK_MIB
     print(f"cpu {ratio:.2f} x (at most {CPU_RATIO}), peak {peak_mib:.0f} MiB (at most {PEAK_MIB})")
     print("holds" if good else "DOES NOT HOLD")

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 from datetime import time as clock
 from functools import partial
@@ -117,7 +117,7 @@ def floor(root: Path, db: Path, limit: str) -> None:
     """What any load has to do: read the files and write the table."""
     import duckdb
 
-    paths = sorted(map(str, (root / "data").rglob("*.parquet")))
+    paths = staged_files(root)
     with duckdb.connect(
         str(db), config={"memory_limit": limit, "storage_compatibility_version": "v1.5.0"}
     ) as connection:
@@ -134,30 +134,45 @@ def ours(root: Path, db: Path, limit: str, *, fast: bool = False) -> None:
         load([source], DuckDB(db, memory_limit=limit, fast=fast))
 
 
-def _peak_mib() -> float:
+def staged_files(root: Path) -> list[str]:
+    """Paths of all staged files, sorted."""
+    return sorted(str(path) for path in (root / "data").rglob("*.parquet"))
+
+
+def apart(script: str, *words: object) -> list[float]:
+    """The numbers that a script prints as JSON when it is run in a process of its own."""
+    command = [sys.executable, script, *map(str, words)]
+    return [float(value) for value in json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)]
+
+
+def medians(found: dict[str, list[list[float]]]) -> dict[str, list[float]]:
+    """Of each side the median of every number over its rounds."""
+    return {side: [median(values) for values in zip(*measured, strict=True)] for side, measured in found.items()}
+
+
+def spent(work: Callable[[], object]) -> list[float]:
+    """What some work takes in this process: CPU seconds (user and system), wall seconds, and its peak in MiB."""
+    before, began = getrusage(RUSAGE_SELF), time.perf_counter()
+    work()
+    used = getrusage(RUSAGE_SELF)
+    cpu_s = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 1024
+    return [cpu_s, time.perf_counter() - began, int(line.split()[1]) / 1024]
 
 
 def child(side: str, root: Path, db: Path, limit: str) -> None:
     """Run one side here and print what it took."""
     import duckdb  # noqa: F401 - its import is not part of the measurement
 
-    before, began = getrusage(RUSAGE_SELF), time.perf_counter()
     sides = {"floor": floor, "load": ours, "fast": partial(ours, fast=True)}
-    sides[side](root, db, limit)
-    used = getrusage(RUSAGE_SELF)
-    cpu_s = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
-    size = sum(path.stat().st_size for path in db.parent.glob(f"{db.name}*"))
-    print(json.dumps([cpu_s, time.perf_counter() - began, _peak_mib(), size]))
+    found = spent(lambda: sides[side](root, db, limit))
+    print(json.dumps([*found, sum(path.stat().st_size for path in db.parent.glob(f"{db.name}*"))]))
 
 
 def _measure(side: str, root: Path, folder: Path, limit: str) -> list[float]:
     with tempfile.TemporaryDirectory(dir=folder) as place:
-        command = [sys.executable, __file__, "--child", side, "--limit", limit]
-        command += ["--root", str(root), "--db", str(Path(place) / "bench.duckdb")]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return [float(value) for value in json.loads(done.stdout)]
+        db = Path(place) / "bench.duckdb"
+        return apart(__file__, "--child", side, "--limit", limit, "--root", root, "--db", db)
 
 
 def main() -> int:
@@ -186,7 +201,7 @@ def compare(folder: Path, rows: int, file_rows: int, rounds: int, limit: str) ->
         for side, measured in found.items():
             measured.append(_measure(side, root, folder, limit))
     print(f"{rows:,} rows in files of {file_rows:,}, memory limit {limit}, {rounds} rounds, medians")
-    middle = {side: [median(values) for values in zip(*measured, strict=True)] for side, measured in found.items()}
+    middle = medians(found)
     for side, (cpu_s, wall_s, peak_mib, size) in middle.items():
         print(f"{side:6} cpu {cpu_s:6.2f} s  wall {wall_s:6.2f} s  peak {peak_mib:5.0f} MiB  {size / rows:5.1f} B/row")
     bound_mib = _mib(limit) + OVER_LIMIT_MIB

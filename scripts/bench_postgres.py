@@ -17,13 +17,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import pglab
 import pyarrow as pa
 import pyarrow.parquet as pq
-from bench_load import DATA, stage
+from bench_load import DATA, stage, staged_files
 
 from stagingest import pgsql
 from stagingest.loading import load
 from stagingest.sources import Staged
 from stagingest.targets.pgconnection import Connection
-from stagingest.targets.postgres import Postgres, _schema
+from stagingest.targets.postgres import Postgres, sent
 
 LEAST = 0.85
 TABLE = DATA.tables[0]
@@ -35,9 +35,9 @@ def ours(root: Path) -> None:
 
 
 def floor(root: Path) -> None:
-    schema = _schema(TABLE)
-    paths = sorted((root / "data").rglob("*.parquet"))
-    tables = (pq.read_table(path, partitioning=None).select(schema.names).cast(schema) for path in paths)
+    schema = sent(DATA, TABLE)
+    files = staged_files(root)
+    tables = (pq.read_table(path, partitioning=None).select(schema.names).cast(schema) for path in files)
     reader = pa.RecordBatchReader.from_batches(schema, (batch for table in tables for batch in table.to_batches()))
     connection = Connection(pglab.dsn())
     connection.ask(pgsql.create(TABLE))

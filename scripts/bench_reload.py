@@ -8,16 +8,13 @@ imports left out) are compared in alternating rounds. Exits 1 where a bar is mis
 import argparse
 import json
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from resource import RUSAGE_SELF, getrusage
-from statistics import median
 
-from bench_load import SESSIONS, stage
+from bench_load import SESSIONS, apart, medians, spent, stage, staged_files
 
 from stagingest import ddl, sql
 from stagingest.datasets import dataset
@@ -30,6 +27,10 @@ FILE_ROWS, SMALL_ROWS = 50_000, 1_200
 TAIL = 6
 # A keyed table of more rows takes longer to make than everything else together.
 KEYED_MOST = 20_000_000
+INSERT = (
+    f"INSERT INTO stock_bars BY NAME SELECT {', '.join(sql.quoted(column.name) for column in TABLE.columns)} "
+    "FROM read_parquet($paths)"
+)
 KEYED = sql.create(TABLE).removesuffix(")") + f", PRIMARY KEY ({', '.join(map(sql.quoted, TABLE.key))}))"
 
 
@@ -55,26 +56,37 @@ SIDES = (
 
 def child(way: str, root: Path, db: Path) -> None:
     """Load what the database lacks, and print the CPU it took."""
+    import duckdb  # noqa: F401 - its import is not part of the measurement
+
+    ways = {"upsert": partial(ours, replace=False), "replace": partial(ours, replace=True), "keyed": keyed}
+    print(json.dumps(spent(lambda: ways.get(way, plain)(root, db))))
+
+
+def ours(root: Path, db: Path, *, replace: bool = False) -> None:
+    with Staged(root) as source:
+        load([source], DuckDB(db, replace=replace))
+
+
+def plain(root: Path, db: Path) -> None:
+    _insert(root, db, "")
+
+
+def keyed(root: Path, db: Path) -> None:
+    values = [sql.quoted(column.name) for column in TABLE.columns if column.name not in TABLE.key]
+    _insert(root, db, f" ON CONFLICT DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in values)}")
+
+
+def _insert(root: Path, db: Path, conflict: str) -> None:
     import duckdb
 
-    paths = [str(path) for path in sorted((root / "data").rglob("*.parquet"))]
-    before, began = getrusage(RUSAGE_SELF), time.perf_counter()
-    if way in ("upsert", "replace"):
-        with Staged(root) as source:
-            load([source], DuckDB(db, replace=way == "replace"))
-    else:
-        with duckdb.connect(str(db), config={"memory_limit": "1GB"}) as connection:
-            names = ", ".join(sql.quoted(column.name) for column in TABLE.columns)
-            text = f"INSERT INTO stock_bars BY NAME SELECT {names} FROM read_parquet($paths)"
-            if way == "keyed":
-                values = [sql.quoted(column.name) for column in TABLE.columns if column.name not in TABLE.key]
-                text += f" ON CONFLICT DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in values)}"
-            connection.execute(text, {"paths": paths}).fetchall()
-            connection.execute("CHECKPOINT").fetchall()
-    used = getrusage(RUSAGE_SELF)
-    cpu_s = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
-    peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    print(json.dumps([cpu_s, time.perf_counter() - began, int(peak.split()[1]) / 1024]))
+    with duckdb.connect(str(db), config={"memory_limit": "1GB"}) as connection:
+        connection.execute(INSERT + conflict, {"paths": staged_files(root)}).fetchall()
+        connection.execute("CHECKPOINT").fetchall()
+
+
+def _emptied(root: Path) -> None:
+    for path in staged_files(root):
+        Path(path).unlink()
 
 
 class Bench:
@@ -84,9 +96,8 @@ class Bench:
         self.folder = folder
         both = folder / "base"
         stage(both, base, FILE_ROWS)
-        self.roots = {"again": both, "new": both}
         self.files = {name: folder / name for name in ("plain", "keyed", "small")}
-        self._load(both, self.files["plain"])
+        ours(both, self.files["plain"])
         print(f"{base:,} rows loaded", flush=True)
         if base <= KEYED_MOST:
             self._keyed(both, self.files["keyed"])
@@ -102,33 +113,25 @@ class Bench:
             shutil.copytree(both, root, ignore=shutil.ignore_patterns("*.parquet"))
             stage(root, rows, SMALL_ROWS if name == "tail" else FILE_ROWS, run=name, **how)
             self.staged[name] = root
-        for path in (both / "data").rglob("*.parquet"):
-            path.unlink()
+        _emptied(both)
         small = folder / "small-staging"
         stage(small, batch, FILE_ROWS)
-        self._load(small, self.files["small"])
-        for path in (small / "data").rglob("*.parquet"):
-            path.unlink()
+        ours(small, self.files["small"])
+        _emptied(small)
         stage(small, batch, FILE_ROWS, first=base // 200, run="new")
         self.staged["small"] = small
-
-    def _load(self, root: Path, db: Path) -> None:
-        with Staged(root) as source:
-            load([source], DuckDB(db))
 
     def _keyed(self, root: Path, db: Path) -> None:
         import duckdb
 
-        paths = [str(path) for path in sorted((root / "data").rglob("*.parquet"))]
+        paths = staged_files(root)
         with duckdb.connect(str(db), config={"memory_limit": "4GB"}) as connection:
             for label in ddl.MIGRATIONS[0][1]:
                 if label.startswith("CREATE TYPE"):
                     connection.execute(label).fetchall()
             connection.execute(KEYED).fetchall()
-            names = ", ".join(sql.quoted(column.name) for column in TABLE.columns)
             for at in range(0, len(paths), 20):
-                text = f"INSERT INTO stock_bars BY NAME SELECT {names} FROM read_parquet($paths)"
-                connection.execute(text, {"paths": paths[at : at + 20]}).fetchall()
+                connection.execute(INSERT, {"paths": paths[at : at + 20]}).fetchall()
 
     def measure(self, side: str) -> list[float]:
         """CPU s, wall s and peak MiB of `WAY BATCH`, or of `small new`."""
@@ -138,9 +141,7 @@ class Bench:
         with tempfile.TemporaryDirectory(dir=self.folder) as place:
             db = Path(place) / "bench.duckdb"
             shutil.copyfile(source, db)
-            command = [sys.executable, __file__, "--child", "upsert" if way == "small" else way, str(root), str(db)]
-            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-        return [float(value) for value in json.loads(done.stdout)]
+            return apart(__file__, "--child", "upsert" if way == "small" else way, root, db)
 
 
 def main() -> int:
@@ -166,7 +167,7 @@ def compare(bench: Bench, rounds: int) -> int:
     for _ in range(rounds):
         for name, measured in found.items():
             measured.append(bench.measure(name))
-    middle = {name: [median(values) for values in zip(*measured, strict=True)] for name, measured in found.items()}
+    middle = medians(found)
     for name, (cpu_s, wall_s, peak_mib) in middle.items():
         print(f"{name:16} cpu {cpu_s:6.2f} s  wall {wall_s:6.2f} s  peak {peak_mib:5.0f} MiB")
     missed = 0

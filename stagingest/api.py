@@ -210,7 +210,7 @@ def load(
             source = sources.Staged(root.absolute())
             stack.enter_context(Lock.take(root / "load.lock", "loading"))
             staged.append(stack.enter_context(source))
-        target = destination.target(str(to), how or destination.How())
+        target = destination.target(to, how)
         once = partial(loading.load, staged, target, batch_rows=batch_rows, adopt=adopt, listener=listener)
         return following.follow(once, roots) if follow else once()
 

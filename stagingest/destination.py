@@ -40,17 +40,18 @@ class How:
     lock_timeout_s: float = 0.0
 
 
-def target(to: str, how: How, environ: Mapping[str, str] = os.environ) -> Target:
+def target(to: str | Path, how: How | None = None, environ: Mapping[str, str] = os.environ) -> Target:
     """The target that `to` means; its library is imported only here.
 
     Args:
         to: a DuckDB file, `parquet:FOLDER`, `postgresql://host/db`, the name of a variable that holds such an address,
             or NAME of a `[target.NAME]` in ./stagingest.toml with `to` or `dsn_env`.
-        how: how it is to work.
+        how: how it is to work, None for the defaults.
         environ: the environment.
 
     Raises UsageError for an address with a password in it, and for a name that is not there.
     """
+    to, how = str(to), how or How()
     named = _named(to, environ)
     kind, colon, place = named.partition(":")
     if kind in ("postgresql", "postgres") and colon:

@@ -57,8 +57,7 @@ def verify(staging: str | Path = "staging", to: str | Path | None = None, *, how
     """
     from stagingest import destination, verifying
 
-    target = destination.target(str(to), how or destination.How()) if to is not None else None
-    return verifying.verify(Path(staging), target)
+    return verifying.verify(Path(staging), None if to is None else destination.target(to, how))
 
 
 def prune(staging: str | Path = "staging", *, loaded_in: str | Path, how: "How | None" = None) -> "Pruned":
@@ -76,4 +75,4 @@ def prune(staging: str | Path = "staging", *, loaded_in: str | Path, how: "How |
     """
     from stagingest import destination, pruning
 
-    return pruning.prune(Path(staging), destination.target(str(loaded_in), how or destination.How()))
+    return pruning.prune(Path(staging), destination.target(loaded_in, how))

@@ -11,19 +11,18 @@ from itertools import islice
 from operator import itemgetter
 
 from stagingest.batching import Frontier, Planner, fitting
-from stagingest.datasets import dataset
 from stagingest.errors import FullError, SpoiledError, TargetError, TooLargeError
 from stagingest.loaded import Loaded, LoadSummary, Skipped
 from stagingest.model import Chunk, Outcome
 from stagingest.planning import merged, minus
-from stagingest.sources import Staged, damage
+from stagingest.sources import NEVER_LOADED, Staged, damage, is_in, item_of
 from stagingest.targets import Batch, Changes, Item, Receipt, Target, open_window
 
 # Between checkpoints; bounds the memory of a load that has hundreds of thousands of entries to take.
 _GROUP = 2_000
 _ROW_BYTES = 30  # of a bar in a database, rather too many
 _HELD = frozenset({Outcome.STAGED, Outcome.EMPTY, Outcome.PRUNED})
-_NOT_FINAL = frozenset({Outcome.SPLIT, Outcome.DEFERRED, Outcome.PRUNED})
+_NOT_LOADED = NEVER_LOADED | {Outcome.PRUNED}
 
 
 Listener = Callable[[Loaded], None]
@@ -262,17 +261,11 @@ class _Load:
 
 
 def _dated(source: Staged, taken: frozenset[tuple[int, str]]) -> Iterator[tuple[datetime, Item]]:
-    """Final entries not taken, each with an instant that grows with `seq`.
-
-    An entry that lost its file since it was taken stays taken.
-    """
+    """Final entries not taken, each with an instant that grows with `seq`."""
     seqs = {seq for seq, _ in taken}
-    root = source.root.absolute()
     newest = datetime.min
     for entry in source.entries(taken):
-        known = (entry.seq, entry.sha256) in taken if entry.path else entry.seq in seqs
-        if known or entry.outcome in _NOT_FINAL:
+        if is_in(entry, taken, seqs) or entry.outcome in _NOT_LOADED:
             continue
         newest = max(newest, entry.asked_at.replace(tzinfo=None))
-        data = dataset(entry.chunk.series.endpoint.partition("/")[2])
-        yield newest, Item(source.staging_id, root, data, entry)
+        yield newest, item_of(source.staging_id, source.root, entry)

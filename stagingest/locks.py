@@ -4,12 +4,16 @@ import fcntl
 import os
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 from stagingest.errors import HeldError
+
+T = TypeVar("T")
+_POLL_S = 0.2
 
 
 @dataclass(slots=True)
@@ -75,3 +79,16 @@ def is_held(path: Path) -> bool:
     finally:
         os.close(fd)
     return False
+
+
+def patiently(take: Callable[[], T], timeout_s: float, sleep: Callable[[float], None]) -> T:
+    """What `take` gives; while it raises HeldError it is called again, until `timeout_s` has been slept."""
+    waited_s = 0.0
+    while True:
+        try:
+            return take()
+        except HeldError:
+            if waited_s >= timeout_s:
+                raise
+        sleep(_POLL_S)
+        waited_s += _POLL_S

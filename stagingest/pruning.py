@@ -1,5 +1,6 @@
 """Removing staged files that a target answers for."""
 
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,12 +51,10 @@ def prune(root: Path, target: Target) -> Pruned:
 
 
 def _settled(root: Path, target: Target, staging: str) -> frozenset[tuple[int, str]]:
-    target.open([root])
-    try:
+    with closing(target):
+        target.open([root])
         target.settle()
         return target.taken(staging)
-    finally:
-        target.close()
 
 
 def _needed(entry: Entry) -> bool:

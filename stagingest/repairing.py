@@ -75,15 +75,10 @@ def _checked(root: Path) -> Repaired:
         manifest.check()
         files = list(manifest.files())
         rows = sum(entry.rows for entry in manifest.entries())
-    named = {path for _, path, _ in files}
-    stray = {
-        path: "no entry names it; the next fetch moves it to orphans" for path in _paths(root) if path not in named
-    }
+    stray = dict.fromkeys(
+        staging.strays(root, (path for _, path, _ in files)), "no entry names it; the next fetch moves it to orphans"
+    )
     return Repaired(False, "", len(files), rows, stray, tuple(staging.missing(root, files).values()))
-
-
-def _paths(root: Path) -> list[str]:
-    return sorted(str(path.relative_to(root)) for path in (root / "data").rglob("*.parquet"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +92,7 @@ class _Read:
 def _rebuilt(root: Path, why: str) -> Repaired:
     found: dict[str, _Read] = {}
     aside: dict[str, str] = {}
-    for path in _paths(root):
+    for path in staging.strays(root):
         try:
             found[path] = _read(root, path)
         except (OSError, ValueError, KeyError, TypeError, UsageError, pa.ArrowException) as error:

@@ -6,11 +6,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Self
 
+from stagingest.datasets import dataset
 from stagingest.loads import Loads
 from stagingest.manifest import Manifest
-from stagingest.model import Chunk, Entry
+from stagingest.model import Chunk, Entry, Outcome
 from stagingest.targets import Item
 
+NEVER_LOADED = frozenset({Outcome.SPLIT, Outcome.DEFERRED})
+"""Outcomes that are not the last word on a chunk."""
 # A long reading would keep the fetch's write-ahead log from shrinking.
 _PAGE = 2_000
 
@@ -63,6 +66,18 @@ class Staged:
     def remember(self, target: str, taken: Iterable[int]) -> None:
         """Replace what is known of a target's ledger."""
         self._loads.remember(target, self.staging_id, taken)
+
+
+def item_of(staging_id: str, root: Path, entry: Entry) -> Item:
+    """The entry of the staging directory at `root` as a target takes it."""
+    return Item(staging_id, root.absolute(), dataset(entry.chunk.series.endpoint.partition("/")[2]), entry)
+
+
+def is_in(entry: Entry, taken: Container[tuple[int, str]], seqs: Container[int]) -> bool:
+    """Whether a ledger has the entry, given its (seq, sha256) and their seqs; one that lost its file since it was taken
+    stays taken.
+    """
+    return (entry.seq, entry.sha256) in taken if entry.path else entry.seq in seqs
 
 
 def damage(item: Item) -> str:

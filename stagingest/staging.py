@@ -114,12 +114,16 @@ def sweep(root: Path, known: Iterable[str]) -> Swept:
             if item.name.endswith(".part") and not item.stat(follow_symlinks=False).st_size:
                 unended.append(item.name.partition(".")[0])
             disk.remove(Path(item.path))
-    named = set(known)
-    for path in (root / "data").rglob("*.parquet"):
-        if str(path.relative_to(root)) not in named:
-            disk.replace(path, root / "orphans" / path.name)
-            moved.append(path.name)
+    for path in map(root.joinpath, strays(root, known)):
+        disk.replace(path, root / "orphans" / path.name)
+        moved.append(path.name)
     return Swept(tuple(unended), tuple(moved))
+
+
+def strays(root: Path, known: Iterable[str] = ()) -> list[str]:
+    """Paths (relative to the root, sorted) of Parquet files below `data/` that are not among the known ones."""
+    found = {str(path.relative_to(root)) for path in (root / "data").rglob("*.parquet")}
+    return sorted(found.difference(known))
 
 
 def missing(root: Path, files: Iterable[tuple[int, str, int]]) -> dict[int, str]:

@@ -2,17 +2,15 @@
 
 import shlex
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from stagingest import locks
-from stagingest.datasets import dataset
+from stagingest import locks, staging
 from stagingest.manifest import Manifest
 from stagingest.model import Entry, Outcome
-from stagingest.sources import damage
-from stagingest.targets import Item, Target
-
-_NEVER_LOADED = (Outcome.SPLIT, Outcome.DEFERRED)
+from stagingest.sources import NEVER_LOADED, damage, is_in, item_of
+from stagingest.targets import Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,32 +51,25 @@ def verify(root: Path, target: Target | None) -> Verified:
 
 def _of_files(root: Path, identity: str, entries: list[Entry]) -> Iterator[Disagreement]:
     for entry in entries:
-        if entry.path and (why := damage(_item(root, identity, entry))):
+        if entry.path and (why := damage(item_of(identity, root, entry))):
             cure = f"remove it ({shlex.join(['rm', '-f', str(root / entry.path)])}); the same fetch asks for it again"
             yield Disagreement(f"{entry.path} {why}", cure)
 
 
-def _item(root: Path, identity: str, entry: Entry) -> Item:
-    return Item(identity, root.absolute(), dataset(entry.chunk.series.endpoint.partition("/")[2]), entry)
-
-
 def _strays(root: Path, entries: list[Entry], here: str) -> Iterator[Disagreement]:
-    named = {entry.path for entry in entries}
-    for path in sorted((root / "data").rglob("*.parquet")):
-        name = str(path.relative_to(root))
-        if name not in named and not locks.is_held(root / "run.lock"):
-            yield Disagreement(
-                f"{name} belongs to no entry", f"the next fetch with --staging {here} moves it to orphans"
-            )
+    if locks.is_held(root / "run.lock"):
+        return  # a fetch names its newest files in a moment
+    for name in staging.strays(root, (entry.path for entry in entries)):
+        yield Disagreement(f"{name} belongs to no entry", f"the next fetch with --staging {here} moves it to orphans")
 
 
 def _of_target(root: Path, target: Target, identity: str, entries: list[Entry], here: str) -> Iterator[Disagreement]:
     taken, wrong = _read(root, target, identity)
     to = shlex.quote(target.name)
     seqs = {seq for seq, _ in taken}
-    final = [entry for entry in entries if entry.outcome not in _NEVER_LOADED]
+    final = [entry for entry in entries if entry.outcome not in NEVER_LOADED]
     pruned = [entry for entry in final if entry.outcome is Outcome.PRUNED and entry.seq not in seqs]
-    lacking = [entry for entry in final if entry.outcome is not Outcome.PRUNED and not _is_in(entry, taken, seqs)]
+    lacking = [entry for entry in final if entry.outcome is not Outcome.PRUNED and not is_in(entry, taken, seqs)]
     if lacking:
         rows = sum(entry.rows for entry in lacking)
         what = f"{len(lacking)} entries with {rows:,} rows are not in {target.name}"
@@ -98,12 +89,6 @@ def _read(root: Path, target: Target, identity: str) -> tuple[frozenset[tuple[in
     """The ledger and what is wrong with the tables; of a target that is not there, nothing, and it is not made."""
     if not target.size_bytes():
         return frozenset(), []
-    target.open([root])
-    try:
+    with closing(target):
+        target.open([root])
         return target.taken(identity), list(target.wrong())
-    finally:
-        target.close()
-
-
-def _is_in(entry: Entry, taken: frozenset[tuple[int, str]], seqs: set[int]) -> bool:
-    return (entry.seq, entry.sha256) in taken if entry.path else entry.seq in seqs

@@ -2,13 +2,12 @@
 
 import subprocess
 import sys
-import time
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 import pytest
-from desk import Desk, desk
+from desk import desk
 
 from stagingest import following, sim
 from stagingest.errors import HeldError
@@ -69,8 +68,7 @@ def test_a_database_that_a_reader_has_meanwhile_is_waited_for_and_not_after_the_
         following.follow(beside.once, [tmp_path], beside.sleep)
 
 
-def test_a_real_load_follows_a_real_fetch_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(following, "ROUND_S", 0.05)
+def test_a_real_load_follows_a_real_fetch_to_its_end(tmp_path: Path) -> None:
     hang = sim.Fault("hang", nth=(3,))
     with desk(tmp_path, symbols=30, policy=sim.Policy(page_cap=100, faults=(hang,))) as place:
         names = ",".join(place.market.symbols)
@@ -78,18 +76,14 @@ def test_a_real_load_follows_a_real_fetch_to_its_end(tmp_path: Path, monkeypatch
         words = [*TOOL, *asked, "--max-rps", "1000", "--processes", "0", "--staging", str(place.staging)]
         with subprocess.Popen(words, env=place.environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as fetch:
             assert place.server.hung.wait(60)
-            done = _followed(place)
+
+            def rest(seconds: float) -> None:
+                place.server.release()  # the first round is over
+                assert fetch.wait(60) == 0
+
+            with Staged(place.staging) as source:
+                once = partial(load, [source], DuckDB(place.db))
+                done = following.follow(once, [place.staging], rest)
             assert fetch.wait(60) == 0
         assert read(place.db, "SELECT count(*) FROM stock_bars")[1] == [(30 * 22,)]
         assert done.rows == 30 * 22
-
-
-def _followed(place: Desk) -> LoadSummary:
-    """A load beside the fetch, whose hanging request is answered when the first round is over."""
-
-    def sleep(seconds: float) -> None:
-        place.server.release()
-        time.sleep(seconds)
-
-    with Staged(place.staging) as source:
-        return following.follow(partial(load, [source], DuckDB(place.db)), [place.staging], sleep)

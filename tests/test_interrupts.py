@@ -77,6 +77,13 @@ class Running:
         assert again.returncode == 0, again.stderr
         self.is_complete()
 
+    def goes_on_to_its_end(self) -> None:
+        """The hanging request is answered, and every row is there."""
+        self.place.server.release()
+        said = self.ended()
+        assert self.process.returncode == 0, said
+        self.is_complete()
+
     def is_complete(self) -> None:
         window = {"symbols": self.place.market.symbols, "start": "2024-01-02", "end": "2024-05-31"}
         assert self.place.plan(**window).plan.all_chunks == ()
@@ -131,29 +138,20 @@ def test_workers_that_hang_are_killed_and_their_chunks_asked_again(place: Desk) 
     stopped = run.living("worker")
     for worker in stopped:
         assert worker.strike(signal.SIGSTOP)
-    place.server.release()
-    said = run.ended()
-    assert run.process.returncode == 0, said
-    run.is_complete()
+    run.goes_on_to_its_end()
 
 
 def test_a_fetch_outlives_its_fork_server_and_a_worker(place: Desk) -> None:
     run = Running(place)
     for kind in ("fork server", "worker"):
         assert run.living(kind)[0].strike(signal.SIGKILL)
-    place.server.release()
-    said = run.ended()
-    assert run.process.returncode == 0, said
-    run.is_complete()
+    run.goes_on_to_its_end()
 
 
 def test_a_worker_that_is_killed_costs_nothing_but_its_own_chunks(place: Desk) -> None:
     run = Running(place)
     assert run.living("worker")[0].strike(signal.SIGKILL)
-    place.server.release()
-    said = run.ended()
-    assert run.process.returncode == 0, said
-    run.is_complete()
+    run.goes_on_to_its_end()
 
 
 def test_a_second_fetch_is_told_who_holds_the_staging_directory(place: Desk) -> None:

@@ -93,7 +93,7 @@ def dying_in_a_batch(statements: int) -> Iterator[None]:
 
 
 @contextmanager
-def dying(operations: int) -> Iterator[Fuse]:
+def dying(operations: int) -> Iterator[None]:
     """A process that dies at one of the operations that change a disk, a manifest or a database."""
     fuse = Fuse(operations)
     with pytest.MonkeyPatch.context() as patch, suppress(Death):
@@ -101,7 +101,7 @@ def dying(operations: int) -> Iterator[Fuse]:
             patch.setattr(disk, name, fuse.guard(getattr(disk, name)))
         patch.setattr(Store, "_commit", fuse.guard(Store._commit))
         patch.setattr(DuckDB, "_all", fuse.guard(DuckDB._all))
-        yield fuse
+        yield
 
 
 @cache

@@ -1,15 +1,20 @@
 """What a target is, and the frozen values that travel to and from it."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
-from stagingest.datasets import Dataset, Table
+from stagingest.datasets import DATASETS, Dataset, Table
+from stagingest.errors import FullError, TargetError
 from stagingest.model import Chunk, Entry, Window, to_json
 from stagingest.sessions import instant
+
+Step = tuple[int, tuple[str, ...]]
+"""A version of a target's tables, and the statements that lead to it from the one before."""
 
 # Bars are stamped inside their window; a day more on both sides costs nothing and forgives a provider's stamp.
 _MARGIN = timedelta(days=1)
@@ -200,6 +205,33 @@ class Span:
     series: str
     symbols: tuple[str, ...]
     window: Window
+
+
+@contextmanager
+def naming(batch: Batch) -> Iterator[None]:
+    """A TargetError raised within names the batch; that the disk is full is not about one."""
+    try:
+        yield
+    except FullError:
+        raise
+    except TargetError as error:
+        raise type(error)(f"A batch was not loaded ({batch}): {error.message}", error.next_step) from None
+
+
+def datasets_where(holds: Callable[[Table], bool]) -> frozenset[str]:
+    """Names of the datasets of which this holds for some table."""
+    return frozenset(data.name for data in DATASETS.values() if any(map(holds, data.tables)))
+
+
+def steps_from(version: int, steps: Sequence[Step], name: str) -> Sequence[Step]:
+    """The numbered steps that lead on from a version of the target of that name.
+
+    Raises TargetError when it is newer than the last step.
+    """
+    newest = steps[-1][0]
+    if version > newest:
+        raise TargetError(f"{name} is of version {version}, this one knows {newest}.", "Update stagingest.")
+    return [step for step in steps if step[0] > version]
 
 
 class Target(Protocol):

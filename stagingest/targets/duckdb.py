@@ -11,9 +11,9 @@ from typing import Any
 
 from stagingest import ddl, disk, sql
 from stagingest.datasets import DATASETS, Table
-from stagingest.errors import FullError, StagingError, TargetError
+from stagingest.errors import StagingError, TargetError
 from stagingest.model import Window
-from stagingest.targets import Batch, Receipt, Span, columns_of
+from stagingest.targets import Batch, Receipt, Span, columns_of, datasets_where, naming, steps_from
 from stagingest.targets.duckfile import Connection, NoTableError, connect, read
 from stagingest.targets.filling import fill
 
@@ -102,12 +102,7 @@ class DuckDB:
     def unexplained(self) -> frozenset[str]:
         """Names of the datasets whose tables hold rows that the ledger does not explain."""
         known = "SELECT coalesce(sum(inserted - deleted), 0) FROM ledger_batches WHERE table_name = $name"
-        return frozenset(
-            data.name
-            for data in DATASETS.values()
-            for table in data.tables
-            if self._one(sql.count(table)) != self._one(known, name=table.name)
-        )
+        return datasets_where(lambda table: self._one(sql.count(table)) != self._one(known, name=table.name))
 
     def wrong(self) -> Iterator[str]:
         """What is wrong with the tables in themselves, a sentence each; reads all of their keys."""
@@ -123,14 +118,9 @@ class DuckDB:
         """Load a batch, rows and ledger, or nothing of it; a TargetError names the batch."""
         sql.check_schema(batch.dataset, batch.schema)
         now = self._clock().replace(tzinfo=None)
-        try:
-            with self._transaction():
-                receipts = [self._fill(table, batch, now) for table in batch.dataset.tables if batch.files]
-                self._enter(batch, now)
-        except FullError:
-            raise
-        except TargetError as error:
-            raise type(error)(f"A batch was not loaded ({batch}): {error.message}", error.next_step) from None
+        with naming(batch), self._transaction():
+            receipts = [self._fill(table, batch, now) for table in batch.dataset.tables if batch.files]
+            self._enter(batch, now)
         return sum(receipts, Receipt(0, 0))
 
     def expect(self, staging: str, windows: Sequence[dict[str, Any]]) -> None:
@@ -216,11 +206,7 @@ class DuckDB:
 
     def _migrate(self) -> None:
         """Bring the tables up to this version, each step in one transaction with its record."""
-        version, newest = self._version(), ddl.MIGRATIONS[-1][0]
-        if version > newest:
-            known = f"{self.path.name} is of version {version}, this one knows {newest}."
-            raise TargetError(known, "Update stagingest.")
-        missing = [step for step in ddl.MIGRATIONS if step[0] > version]
+        missing = steps_from(self._version(), ddl.MIGRATIONS, self.path.name)
         for number, statements in missing:
             with self._transaction():
                 for statement in statements:

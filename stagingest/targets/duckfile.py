@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ import pyarrow as pa
 
 from stagingest import sql
 from stagingest.errors import FullError, HeldError, SpoiledError, TargetError, TooLargeError
+from stagingest.locks import patiently
 
-_POLL_S = 0.2
 _SETTINGS = {
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
@@ -80,7 +81,8 @@ def connect(
 
     Raises HeldError naming the process that has it, TargetError for a file that is no database.
     """
-    db = _patiently(path, {**settings, **_SETTINGS, "temp_directory": str(spill)}, lock_timeout_s, sleep)
+    complete = {**settings, **_SETTINGS, "temp_directory": str(spill)}
+    db = patiently(partial(_opened, path, complete), lock_timeout_s, sleep)
     shutil.rmtree(spill, ignore_errors=True)
     made = Connection(path, db)
     if schema != "main":
@@ -92,19 +94,11 @@ def connect(
     return made
 
 
-def _patiently(
-    path: Path, settings: dict[str, Any], lock_timeout_s: float, sleep: Callable[[float], None]
-) -> duckdb.DuckDBPyConnection:
-    waited_s = 0.0
-    while True:
-        try:
-            return duckdb.connect(str(path), config=settings)
-        except duckdb.Error as error:
-            refusal = _refusal(path, error)
-        if not isinstance(refusal, HeldError) or waited_s >= lock_timeout_s:
-            raise refusal
-        sleep(_POLL_S)
-        waited_s += _POLL_S
+def _opened(path: Path, settings: dict[str, Any]) -> duckdb.DuckDBPyConnection:
+    try:
+        return duckdb.connect(str(path), config=settings)
+    except duckdb.Error as error:
+        raise _refusal(path, error) from None
 
 
 class NoTableError(TargetError):

@@ -2,7 +2,10 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +15,12 @@ import pyarrow.parquet as pq
 
 from stagingest import columnar, disk, sql
 from stagingest.datasets import DATASETS, Table
-from stagingest.errors import FullError, HeldError, TargetError
-from stagingest.locks import Lock
-from stagingest.targets import Batch, Item, Mode, Receipt, Span
+from stagingest.errors import FullError, TargetError
+from stagingest.locks import Lock, patiently
+from stagingest.targets import Batch, Item, Mode, Receipt, Span, naming
 from stagingest.targets.hiveledger import HiveLedger
 from stagingest.targets.partitions import home_of, merged, partitions
 
-_POLL_S = 0.2
 _OWN = "_stagingest"
 _FILE = "data.parquet"
 # Rows held in memory at a time; a folder that is cut by it is written twice.
@@ -62,19 +64,8 @@ class Hive:
         self.root.parent.mkdir(parents=True, exist_ok=True)
         disk.make_folder(self.root)
         disk.make_folder(own)
-        self._lock = self._patiently(own / "lock")
+        self._lock = patiently(partial(Lock.take, own / "lock", "loading"), self._lock_timeout_s, self._sleep)
         self._ledger = HiveLedger(own, writable=True)
-
-    def _patiently(self, path: Path) -> Lock:
-        waited_s = 0.0
-        while True:
-            try:
-                return Lock.take(path, "loading")
-            except HeldError:
-                if waited_s >= self._lock_timeout_s:
-                    raise
-            self._sleep(_POLL_S)
-            waited_s += _POLL_S
 
     def close(self) -> None:
         """Give it back."""
@@ -117,18 +108,24 @@ class Hive:
         """Merge a batch into its folders, then enter it in the ledger. Raises TargetError naming the batch."""
         sql.check_schema(batch.dataset, batch.schema)
         receipt = Receipt(0, 0)
-        try:
+        with naming(batch), self._telling():
             for items in _runs(batch):
                 for table in batch.dataset.tables:
                     receipt += self._fill(table, batch, items)
+        now = self._clock().replace(tzinfo=None)
+        self._book.enter(item.ledger_row(now) for item in batch.items)
+        return receipt
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """What the disk and Arrow refuse, in our words."""
+        try:
+            yield
         except (OSError, pa.ArrowException) as error:
             if isinstance(error, OSError) and error.errno in disk.FULL:
                 said = "Make room and run the same load again; what is loaded stays."
                 raise FullError(f"The disk of {self.root} is full.", said) from None
-            raise TargetError(f"A batch was not loaded ({batch}): {error}", "Run the same load again.") from None
-        now = self._clock().replace(tzinfo=None)
-        self._book.enter(item.ledger_row(now) for item in batch.items)
-        return receipt
+            raise TargetError(str(error), "Run the same load again.") from None
 
     def expect(self, staging: str, windows: Sequence[dict[str, Any]]) -> None:
         """Nothing: a tree has no view of its coverage."""
@@ -145,7 +142,7 @@ class Hive:
         folders: dict[str, list[pa.Table]] = {}
         rows = 0
         for item in items:
-            staged = _read(item, batch)
+            staged = _read(item)
             rows += staged.num_rows
             for folder, part in partitions(staged, batch.dataset, table):
                 folders.setdefault(folder, []).append(part.select([column.name for column in table.columns]))
@@ -199,26 +196,27 @@ class Hive:
 
 
 def _runs(batch: Batch) -> Iterator[Sequence[Item]]:
-    """The files of a batch, oldest first, so many at a time as fit in memory."""
+    """The files of a batch, oldest first where that matters, so many at a time as fit in memory."""
+    files: Sequence[Item] = batch.files
+    if batch.mode is Mode.NEWEST:
+        files = [item for _, item in sorted(zip(batch.ranks(), files, strict=True), key=itemgetter(0))]
     run: list[Item] = []
-    places = dict(zip((item.entry.seq for item in batch.files), batch.ranks(), strict=True))
-    ordered = batch.files if batch.mode is not Mode.NEWEST else sorted(batch.files, key=lambda i: places[i.entry.seq])
-    for item in ordered:
-        if run and sum(each.entry.rows for each in run) + item.entry.rows > _AT_A_TIME:
+    rows = 0
+    for item in files:
+        if run and rows + item.entry.rows > _AT_A_TIME:
             yield run
-            run = []
+            run, rows = [], 0
         run.append(item)
+        rows += item.entry.rows
     if run:
         yield run
 
 
-def _read(item: Item, batch: Batch) -> pa.Table:
+def _read(item: Item) -> pa.Table:
     staged = pq.read_table(item.file, partitioning=None)
     if staged.num_rows != item.entry.rows:
-        raise TargetError(
-            f"A batch was not loaded ({batch}): {item.entry.path} holds {staged.num_rows} rows where the manifest says "
-            f"{item.entry.rows}."
-        )
+        said = f"{item.entry.path} holds {staged.num_rows} rows where the manifest says {item.entry.rows}."
+        raise TargetError(said)
     return staged
 
 

@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stagingest import pgsql, sql
-from stagingest.datasets import DATASETS, Table
+from stagingest.datasets import Dataset, Table, arrow_schema
 from stagingest.errors import HeldError, TargetError
+from stagingest.locks import patiently
 from stagingest.model import Window
-from stagingest.targets import Batch, Item, Mode, Receipt, Span
+from stagingest.targets import Batch, Item, Mode, Receipt, Span, datasets_where, naming, steps_from
 from stagingest.targets.pgconnection import Connection, shown
 
-_POLL_S = 0.2
 # Any number does that no other program takes: the letters of this one.
 _LOCK = int.from_bytes(b"stagings", "big") >> 1
 
@@ -57,7 +57,7 @@ class Postgres:
         Raises HeldError naming the holder, TargetError for a database that cannot be used.
         """
         self._db = Connection(self._dsn)
-        self._lock()
+        patiently(self._lock, self._lock_timeout_s, self._sleep)
         with self._transaction():
             self._all(f"CREATE SCHEMA IF NOT EXISTS {sql.quoted(self._schema)}")
         self._all(f"SET search_path TO {sql.quoted(self._schema)}, public")
@@ -89,12 +89,7 @@ class Postgres:
     def unexplained(self) -> frozenset[str]:
         """Names of the datasets whose tables hold rows that the ledger does not explain."""
         known = "SELECT coalesce(sum(inserted - deleted), 0)::BIGINT FROM ledger_batches WHERE table_name = $1"
-        return frozenset(
-            data.name
-            for data in DATASETS.values()
-            for table in data.tables
-            if self._one(sql.count(table)) != self._one(known, table.name)
-        )
+        return datasets_where(lambda table: self._one(sql.count(table)) != self._one(known, table.name))
 
     def wrong(self) -> Iterator[str]:
         """Tables whose rows the ledger does not explain; keys are unique, the server sees to that."""
@@ -105,12 +100,9 @@ class Postgres:
         """Load a batch, rows and ledger, or nothing of it; a TargetError names the batch."""
         sql.check_schema(batch.dataset, batch.schema)
         now = self._clock().replace(tzinfo=None)
-        try:
-            with self._transaction():
-                receipts = [self._fill(table, batch, now) for table in batch.dataset.tables if batch.files]
-                self._enter(batch, now)
-        except TargetError as error:
-            raise type(error)(f"A batch was not loaded ({batch}): {error.message}", error.next_step) from None
+        with naming(batch), self._transaction():
+            receipts = [self._fill(table, batch, now) for table in batch.dataset.tables if batch.files]
+            self._enter(batch, now)
         return sum(receipts, Receipt(0, 0))
 
     def expect(self, staging: str, windows: Sequence[dict[str, Any]]) -> None:
@@ -160,7 +152,7 @@ class Postgres:
 
     def _ingest(self, table: Table, batch: Batch, into: str, ranks: Sequence[int] | None = None) -> int:
         """Append the rows of all files, a file at a time in memory; how many. Raises TargetError for another number."""
-        schema = _schema(table)
+        schema = sent(batch.dataset, table)
         if ranks is not None:
             schema = schema.append(pa.field(pgsql.RANK, pa.int32()))
         tables = (_staged(item, schema, rank) for item, rank in zip(batch.files, ranks or batch.ranks(), strict=True))
@@ -198,13 +190,9 @@ class Postgres:
 
     def _lock(self) -> None:
         """Take the lock of all loads into this database; it goes with the connection."""
-        waited_s = 0.0
-        while not self._one("SELECT pg_try_advisory_lock($1)", _LOCK):
-            if waited_s >= self._lock_timeout_s:
-                holder = self._holder()
-                raise HeldError(f"{self.name} is held by {holder}.", "Wait for it with --lock-timeout, or stop it.")
-            self._sleep(_POLL_S)
-            waited_s += _POLL_S
+        if not self._one("SELECT pg_try_advisory_lock($1)", _LOCK):
+            message = f"{self.name} is held by {self._holder()}."
+            raise HeldError(message, "Wait for it with --lock-timeout, or stop it.")
         self._open.commit()
 
     def _holder(self) -> str:
@@ -217,18 +205,14 @@ class Postgres:
 
     def _migrate(self) -> None:
         """Bring the tables up to this version, each step in one transaction with its record."""
-        version, newest = self._version(), pgsql.MIGRATIONS[-1][0]
-        if version > newest:
-            raise TargetError(f"{self.name} is of version {version}, this one knows {newest}.", "Update stagingest.")
-        for number, statements in pgsql.MIGRATIONS:
-            if number > version:
-                with self._transaction():
-                    for statement in statements:
-                        self._all(statement)
-                    if number == 1:
-                        self._make_hypertables()
-                    now = self._clock().replace(tzinfo=None).isoformat()
-                    self._all("INSERT INTO schema_migrations VALUES ($1, $2::TIMESTAMP)", number, now)
+        for number, statements in steps_from(self._version(), pgsql.MIGRATIONS, self.name):
+            with self._transaction():
+                for statement in statements:
+                    self._all(statement)
+                if number == 1:
+                    self._make_hypertables()
+                now = self._clock().replace(tzinfo=None).isoformat()
+                self._all("INSERT INTO schema_migrations VALUES ($1, $2::TIMESTAMP)", number, now)
 
     def _make_hypertables(self) -> None:
         if self._one("SELECT count(*) FROM pg_proc WHERE proname = 'create_hypertable'"):
@@ -248,12 +232,11 @@ class Postgres:
         return 0
 
 
-def _schema(table: Table) -> pa.Schema:
-    kinds = {
-        "timestamp": pa.timestamp("us"), "date": pa.date32(), "double": pa.float64(), "bigint": pa.int64(),
-        "strike": pa.decimal128(18, 3),
-    }  # fmt: skip
-    return pa.schema([(column.name, kinds.get(column.kind, pa.string())) for column in table.columns])
+def sent(data: Dataset, table: Table) -> pa.Schema:
+    """The columns of a table as they travel: those of the staged files, text without dictionaries."""
+    staged = arrow_schema(data)
+    kinds = ((column.name, staged.field(column.name).type) for column in table.columns)
+    return pa.schema([(name, kind.value_type if pa.types.is_dictionary(kind) else kind) for name, kind in kinds])
 
 
 def _staged(item: Item, schema: pa.Schema, rank: int) -> pa.Table:
