@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import pwd
 import shutil
 import subprocess
 import tempfile
@@ -40,11 +41,17 @@ def dsn() -> str:
 
 
 def _run(*words: object) -> None:
-    command = [str(word) for word in words]
-    if os.getuid() == 0:
-        command = ["runuser", "-u", _ACCOUNT, "--", *command]
-    # The server outlives pg_ctl and must not hold a pipe of ours.
-    subprocess.run(command, check=True, cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    account = pwd.getpwnam(_ACCOUNT) if os.getuid() == 0 else None
+    subprocess.run(
+        [str(word) for word in words],
+        check=True,
+        cwd="/",
+        user=account and account.pw_uid,
+        group=account and account.pw_gid,
+        extra_groups=[] if account else None,
+        stdout=subprocess.DEVNULL,  # the server outlives pg_ctl and must not hold a pipe of ours
+        stderr=subprocess.DEVNULL,
+    )
 
 
 def _stop(tools: Path, folder: Path, pid: int) -> None:

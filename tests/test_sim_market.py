@@ -242,6 +242,14 @@ def test_option_bars_are_sparse_and_end_with_the_contract(market, old):
     assert option_rows(market, f"{old}260918C99999000") == []
 
 
+def test_a_contract_listed_before_the_open_has_no_bars_yet(market, old):
+    listing_day = datetime(2026, 11, 27, 6, 0, tzinfo=UTC)
+    chain = [one for one in market.contracts(old, date(2026, 11, 27)) if one.expiry == date(2027, 1, 22)]
+
+    assert chain
+    assert all(option_rows(market, one.symbol, name, listing_day) == [] for one in chain for name in ("1Day", "1Min"))
+
+
 def test_option_minutes_add_up_to_their_days(market, old):
     chain = [one for one in market.contracts(old, date(2026, 11, 23)) if one.expiry == date(2026, 12, 18)]
     for one in chain[20:30]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
 from functools import cache, lru_cache, partial
+from itertools import pairwise
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -152,10 +153,8 @@ class Chains:
         frame = until(days, moment, timeframe)
         symbols = [_occ(_root(underlying), one.day, *side) for side in self._sides(underlying, one)]
         runs = pc.run_end_encode(frame["k"].combine_chunks())
-        ends = runs.run_ends.to_pylist()
-        starts = [0, *ends[:-1]]
-        places = zip(runs.values.to_pylist(), starts, ends, strict=True)
-        return _Encoded(encode(frame), {symbols[k]: (start, end) for k, start, end in places})
+        places = zip(runs.values.to_pylist(), pairwise([0, *runs.run_ends.to_pylist()]), strict=True)
+        return _Encoded(encode(frame), {symbols[k]: place for k, place in places})
 
     def _days(self, underlying: str, one: Expiry) -> pa.Table:
         days = list(sessions.between(max(one.listed, FIRST_DAY), one.day + _DAY))
