@@ -31,7 +31,7 @@ from stagingest.sources import Staged
 
 RUN = "bench"
 ASKED_AT = datetime(2024, 6, 1, tzinfo=UTC)
-WINDOW = Window(date(2023, 1, 3), date(2024, 1, 1))
+WINDOW = Window(date(2021, 7, 8), date(2024, 1, 1))
 SESSIONS = list(sessions.between(WINDOW.start, WINDOW.end))
 STAMPS = [datetime.combine(day, clock(5)) for day in SESSIONS]
 DATA = dataset("stock-bars")
@@ -68,7 +68,7 @@ def _prices(rows: int) -> dict[str, pa.Array]:
 
 def _tables(rows: int, file_rows: int, first: int, last: int) -> Iterator[tuple[tuple[str, ...], pa.Table]]:
     """Tables of about `file_rows` daily bars, sorted by key, and their symbols: of each symbol from the `first` the
-    `last` sessions of a year.
+    `last` sessions of them all.
     """
     days = last
     per_file = max(1, file_rows // days)
