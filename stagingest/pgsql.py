@@ -5,7 +5,9 @@ Names come from the tables of `datasets` and pass through `quoted`; values are a
 
 # ruff: noqa: S608 - text is composed here and nowhere else, from quoted names only
 
-from stagingest.datasets import Table, dataset
+from collections.abc import Sequence
+
+from stagingest.datasets import Dataset, Table, dataset
 from stagingest.sql import quoted
 
 _TYPES = {
@@ -59,16 +61,17 @@ def upsert(table: Table, *, newest: bool) -> str:
     )
 
 
-def remove_within(table: Table, time: str) -> str:
-    """Delete the rows in whole windows ($1: JSON, a list of them); how many."""
-    others = [name for name in table.key if name != time]
-    kinds = ", ".join(f"{quoted(name)} TEXT" for name in others)
-    same = " AND ".join(f"held.{quoted(name)} = w.{quoted(name)}" for name in others)
+def remove_within(data: Dataset, table: Table, fixed: Sequence[str]) -> str:
+    """Delete the rows in windows ($1: JSON, a list of symbols, since, until) that have the values $2, $3 … in the key
+    columns `fixed`; how many.
+    """
+    time = quoted(data.time)
+    same = " AND ".join(f"held.{quoted(name)} = ${number}" for number, name in enumerate(fixed, 2))
     return (
         f"WITH gone AS (DELETE FROM {quoted(table.name)} AS held USING json_to_recordset($1::json) "
-        f"AS w({kinds}, since TIMESTAMP, until TIMESTAMP, whole BOOLEAN) "
-        f"WHERE w.whole AND {same} AND held.{quoted(time)} >= w.since AND held.{quoted(time)} < w.until "
-        "RETURNING 1) SELECT count(*) FROM gone"
+        f"AS w(symbols TEXT[], since TIMESTAMP, until TIMESTAMP), unnest(w.symbols) AS asked(symbol) "
+        f"WHERE held.{quoted(data.symbol)} = asked.symbol AND held.{time} >= w.since AND held.{time} < w.until "
+        f"AND {same} RETURNING 1) SELECT count(*) FROM gone"
     )
 
 

@@ -478,6 +478,15 @@ def test_a_batch_too_large_for_the_memory_is_loaded_in_halves(staging: Staging, 
     assert len(closes(db)) == 8
 
 
+def test_halves_that_are_too_large_are_halved_again(staging: Staging, db: Path) -> None:
+    for symbol in "ABCDEFGH":
+        staging.bars(symbol, 0, 2)
+    target = Cramped(db, threads=1)
+    assert load([staging], target).rows == 16
+    assert target.given == [8, 4, 2, 2, 4, 2, 2]
+    assert len(closes(db)) == 16
+
+
 class Delicate(DuckDB):
     """Gives itself up over the file of one symbol."""
 

@@ -13,7 +13,8 @@ from stagingest import ddl, disk, sql
 from stagingest.datasets import DATASETS, Table
 from stagingest.errors import StagingError, TargetError
 from stagingest.model import Window
-from stagingest.targets import Batch, Receipt, Span, columns_of, datasets_where, naming, steps_from
+from stagingest.targets import Receipt, Span, columns_of, datasets_where, naming, steps_from
+from stagingest.targets.batch import Batch
 from stagingest.targets.duckfile import Connection, NoTableError, connect, read
 from stagingest.targets.filling import fill
 
@@ -26,7 +27,8 @@ class DuckDB:
 
     Args:
         path: the file; made with the first `open` when absent.
-        memory_limit: as DuckDB writes it; the process needs up to 200 MiB more.
+        memory_limit: as DuckDB writes it; the process needs up to 200 MiB more. DuckDB is given nine tenths, for what
+            it does not count itself.
         threads: None for one per core.
         temp_dir: where it spills, None for a folder beside it.
         fast: rows of a batch need not keep the order of their files, which costs a fifth less.
@@ -55,7 +57,7 @@ class DuckDB:
         self.path = path.absolute()
         self.name = str(self.path)
         self._settings: dict[str, Any] = {
-            "memory_limit": memory_limit,
+            "memory_limit": _nine_tenths(memory_limit),
             "threads": threads or len(os.sched_getaffinity(0)),
             "storage_compatibility_version": storage_version,
             "preserve_insertion_order": not fast,
@@ -229,6 +231,11 @@ class DuckDB:
             message = f"{self.path.name} has a table {foreign[0]} that stagingest did not make."
             raise TargetError(message, "Name another --to, or another --schema.")
         return 0
+
+
+def _nine_tenths(size: str) -> str:
+    number, unit = re.match(r"([\d.]*) *(.*)", size).groups()  # type: ignore[union-attr]
+    return f"{float(number) * 0.9:.6f}{unit}"
 
 
 def contracts(path: Path, underlyings: Iterable[str], schema: str = "main") -> list[tuple[str, date, str]]:

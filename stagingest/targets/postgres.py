@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from stagingest.datasets import Dataset, Table, arrow_schema
 from stagingest.errors import HeldError, TargetError
 from stagingest.locks import patiently
 from stagingest.model import Window
-from stagingest.targets import Batch, Item, Mode, Receipt, Span, datasets_where, naming, steps_from
+from stagingest.targets import Receipt, Span, datasets_where, naming, steps_from
+from stagingest.targets.batch import Batch, Item, Mode
 from stagingest.targets.pgconnection import Connection, shown
 
 # Any number does that no other program takes: the letters of this one.
@@ -147,8 +149,13 @@ class Postgres:
         return Receipt(inserted, deleted)
 
     def _clear(self, table: Table, batch: Batch) -> int:
-        windows = json.dumps(list(batch.windows(table)), default=str)
-        return int(self._one(pgsql.remove_within(table, batch.dataset.time), windows))
+        removed = 0
+        for group in batch.groups(table):
+            answers = (item.answered for item in group.files)
+            windows = json.dumps([asdict(answer) for answer in answers if answer.whole], default=str)
+            text = pgsql.remove_within(batch.dataset, table, tuple(group.fixed))
+            removed += int(self._one(text, windows, *group.fixed.values()))
+        return removed
 
     def _ingest(self, table: Table, batch: Batch, into: str, ranks: Sequence[int] | None = None) -> int:
         """Append the rows of all files, a file at a time in memory; how many. Raises TargetError for another number."""
