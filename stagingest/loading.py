@@ -171,6 +171,7 @@ class _Load:
         return (item for item in items if item.entry.seq <= self.last.get(item.staging, item.entry.seq))
 
     def _load(self, series: frozenset[str]) -> None:
+        self._warn_of_a_small_disk()
         with self._timed("plan"):
             planner = Planner(
                 self.target.spans(series, *self.between),
@@ -186,6 +187,13 @@ class _Load:
                 if batch is batches[-1] or batch.mode is Mode.REPLACE:  # what was deleted is in memory until then
                     with self._timed("checkpoint"):
                         self.target.settle()
+
+    def _warn_of_a_small_disk(self) -> None:
+        free = self.target.free_bytes()
+        need = self.rows_due * _ROW_BYTES
+        if free is not None and free < need:
+            said = f"{self.rows_due:,} rows need about {need / 1e6:,.1f} MB, and {free / 1e6:,.1f} MB are free there."
+            self.listener(Loaded(0, 0, self.entries_due, 0, self.rows_due, said))
 
     def _frontier(self, staging: str) -> Frontier:
         last = max((seq for seq, _ in self.taken[staging]), default=0)

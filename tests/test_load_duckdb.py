@@ -487,6 +487,25 @@ def test_halves_that_are_too_large_are_halved_again(staging: Staging, db: Path) 
     assert len(closes(db)) == 16
 
 
+class Tight(DuckDB):
+    """Has a kilobyte left on its disk."""
+
+    def free_bytes(self) -> int:
+        return 1000
+
+
+def test_a_load_that_will_not_fit_says_so_before_it_begins(staging: Staging, db: Path) -> None:
+    staging.bars("A", 0, 3)
+    told = []
+    load([staging], DuckDB(db, threads=1), listener=told.append)
+    staging.bars("B", 0, 200)
+    load([staging], Tight(db, threads=1), listener=told.append)
+    assert [each.batch for each in told] == [1, 0, 1]
+    assert [each.warning for each in told if each.warning] == [
+        f"{told[1].rows_due:,} rows need about 0.0 MB, and 0.0 MB are free there."
+    ]
+
+
 class Delicate(DuckDB):
     """Gives itself up over the file of one symbol."""
 

@@ -152,3 +152,6 @@ class Target(Protocol):
 
     def size_bytes(self) -> int:
         """Size on disk."""
+
+    def free_bytes(self) -> int | None:
+        """Room on its disk, None when that is not known here."""

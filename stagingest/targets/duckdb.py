@@ -13,6 +13,7 @@ from stagingest import ddl, disk, sql
 from stagingest.datasets import DATASETS, Table
 from stagingest.errors import StagingError, TargetError
 from stagingest.model import Window
+from stagingest.settings import free_bytes
 from stagingest.targets import Receipt, Span, columns_of, datasets_where, naming, steps_from
 from stagingest.targets.batch import Batch
 from stagingest.targets.duckfile import Connection, NoTableError, connect, read
@@ -146,6 +147,10 @@ class DuckDB:
     def size_bytes(self) -> int:
         """Bytes of the file, 0 before it is made."""
         return self.path.stat().st_size if self.path.exists() else 0
+
+    def free_bytes(self) -> int:
+        """Room on its disk."""
+        return free_bytes(self.path)
 
     def _fill(self, table: Table, batch: Batch, now: datetime) -> Receipt:
         receipt = fill(self._all, self._open.registered, table, batch, replace=self._replace)

@@ -18,6 +18,7 @@ from stagingest import columnar, disk, sql
 from stagingest.datasets import DATASETS, Table
 from stagingest.errors import FullError, TargetError
 from stagingest.locks import Lock, patiently
+from stagingest.settings import free_bytes
 from stagingest.targets import Receipt, Span, naming
 from stagingest.targets.batch import Batch, Group, Item, Mode
 from stagingest.targets.hiveledger import HiveLedger
@@ -138,6 +139,10 @@ class Hive:
     def size_bytes(self) -> int:
         """Bytes of all files."""
         return sum(path.stat().st_size for path in self.root.rglob(_FILE))
+
+    def free_bytes(self) -> int:
+        """Room on its disk."""
+        return free_bytes(self.root)
 
     def _fill(self, table: Table, batch: Batch, items: Sequence[Item]) -> Receipt:
         """Merge the rows of some items into the folders of a table."""

@@ -128,6 +128,9 @@ class Postgres:
         finally:
             self.close()
 
+    def free_bytes(self) -> None:
+        """Not known: the disk is the server's."""
+
     def _size(self) -> int:
         text = "SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::BIGINT FROM pg_class WHERE relkind = 'r' "
         return int(self._one(text + "AND relnamespace = to_regnamespace($1)", sql.quoted(self._schema)))
