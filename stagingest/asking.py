@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
-from stagingest import catalog, universe
+from stagingest import catalog, naming, universe
 from stagingest.errors import UsageError
 from stagingest.manifest import Manifest
 from stagingest.model import Asked, Job, Kind, OptionSymbol, Window
+from stagingest.naming import Lists
 from stagingest.providers import Endpoint
 from stagingest.sessions import new_york
 from stagingest.universe import Contract
@@ -34,6 +35,7 @@ class Wanted:
     asof: str = ""
     expiry_gte: str = ""
     expiry_lte: str = ""
+    lists: Lists = Lists()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,11 @@ def question(wanted: Wanted, known: Known, now: datetime) -> Question:
     window, notes = _window(wanted, endpoint, final, now)
     if wanted.feed == "delayed_sip":
         notes = (*notes, "Feed delayed_sip is sip ending 16 minutes ago; rows are stored as sip.")
-    names = universe.resolve(wanted.symbols, endpoint)
+    lists, said = wanted.lists, ""
+    if endpoint.dataset == "stock-bars" and not (wanted.symbols or lists):
+        lists, said = naming.usual()
+    notes = (*notes, said) if said else notes
+    names = universe.resolve((*wanted.symbols, *lists.symbols(known.root, window)), endpoint)
     if wanted.underlyings:
         names, more, discovery = _of_underlyings(wanted, names, known, now)
         if discovery:
@@ -112,7 +118,7 @@ def question(wanted: Wanted, known: Known, now: datetime) -> Question:
 def _nothing(names: universe.Symbols) -> tuple[str, str]:
     if names.rejected:
         return f"None of the names is a symbol: {', '.join(names.rejected[:5])}.", "Symbols look like AAPL or BRK.B."
-    return "No symbols were named.", "Name some with --symbols A,B or --symbols-file FILE."
+    return "No symbols were named.", "Name some with --symbols A,B or --symbols-file, --watchlist, --index."
 
 
 def _window(wanted: Wanted, endpoint: Endpoint, final: date, now: datetime) -> tuple[Window, tuple[str, ...]]:

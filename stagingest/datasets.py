@@ -87,6 +87,9 @@ _CONTRACTS = _columns(
 )
 
 
+_MEMBERS = _columns("universe:text symbol:text added_date:date removed_date:date updated_at:timestamp")
+
+
 def _pick(columns: tuple[Column, ...], names: str) -> tuple[Column, ...]:
     by_name = {column.name: column for column in columns}
     return tuple(by_name[name] for name in names.split())
@@ -133,6 +136,10 @@ DATASETS = {
                     keyed=True,
                 ),
             ),
+        ),
+        Dataset(
+            "universe-members", 1, "universe", "", _MEMBERS,
+            (Table("universe_members", ("universe", "symbol", "added_date"), _MEMBERS, keyed=True),),
         ),
     )
 }  # fmt: skip

@@ -7,7 +7,7 @@ Names come from the tables of `datasets` and pass through `quoted`; values are a
 
 from collections.abc import Sequence
 
-from stagingest.datasets import Dataset, Table, dataset
+from stagingest.datasets import DATASETS, Dataset, Table, dataset
 from stagingest.sql import quoted
 
 _TYPES = {
@@ -193,8 +193,9 @@ MIGRATIONS: tuple[tuple[int, tuple[str, ...]], ...] = (
         1,
         (*map(create, _FIRST_TABLES), _LEDGER, _BATCHES, _OPEN, _MIGRATIONS, _CANDLES, _COVERAGE, _OPTION_BARS_META),
     ),
+    (2, tuple(map(create, dataset("universe-members").tables))),
 )
 OUR_NAMES = frozenset(
-    {table.name for table in _FIRST_TABLES}
+    {table.name for data in DATASETS.values() for table in data.tables}
     | {"ledger", "ledger_batches", "schema_migrations", "candles_daily", "coverage", "option_bars_meta", "open_windows"}
 )
