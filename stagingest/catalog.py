@@ -6,7 +6,12 @@ from stagingest.errors import UsageError
 from stagingest.providers import Endpoint, alpaca
 
 DEFAULT_PROVIDER = "alpaca"
-_EVERY: tuple[Endpoint, ...] = (alpaca.StockBars(), alpaca.OptionBars(), alpaca.OptionContracts())
+_EVERY: tuple[Endpoint, ...] = (
+    alpaca.StockBars(),
+    alpaca.OptionBars(),
+    alpaca.OptionContracts(),
+    alpaca.OptionSnapshots(),
+)
 ENDPOINTS = {each.name: each for each in _EVERY}
 
 

@@ -5,7 +5,7 @@ Names come from the tables of `datasets` and pass through `quoted`; values are a
 
 # ruff: noqa: S608 - text is composed here and nowhere else, from quoted names only
 
-from stagingest.datasets import Table, dataset
+from stagingest.datasets import Dataset, Table, dataset
 from stagingest.sql import quoted
 
 _TYPES = {
@@ -59,9 +59,9 @@ def upsert(table: Table, *, newest: bool) -> str:
     )
 
 
-def remove_within(table: Table, time: str) -> str:
+def remove_within(data: Dataset, table: Table) -> str:
     """Delete the rows in whole windows ($1: JSON, a list of them); how many."""
-    others = [name for name in table.key if name != time]
+    others, time = data.told_by(table), data.time
     kinds = ", ".join(f"{quoted(name)} TEXT" for name in others)
     same = " AND ".join(f"held.{quoted(name)} = w.{quoted(name)}" for name in others)
     return (
@@ -114,9 +114,10 @@ FROM json_to_recordset($1::json) AS entering(
     covers BOOLEAN, asked_at TIMESTAMP, loaded_at TIMESTAMP)
 """
 SPANS = """
-SELECT series, array_to_json(symbols)::TEXT, window_start, window_end
-FROM ledger WHERE "rows" > 0 AND series IN (SELECT json_array_elements_text($1::json))
-    AND EXISTS (SELECT 1 FROM unnest(symbols) AS symbol HAVING min(symbol COLLATE "C") <= $3 COLLATE "C"
+WITH wanted AS (SELECT json_array_elements_text($1::json) AS line)
+SELECT line, array_to_json(symbols)::TEXT, window_start, window_end, asked_at
+FROM ledger JOIN wanted ON line = series OR (line = endpoint AND asked_at >= $4::TIMESTAMP)
+WHERE "rows" > 0 AND EXISTS (SELECT 1 FROM unnest(symbols) AS symbol HAVING min(symbol COLLATE "C") <= $3 COLLATE "C"
         AND max(symbol COLLATE "C") >= $2 COLLATE "C")
 """
 _CANDLES = """
@@ -184,14 +185,31 @@ SELECT symbol AS contract_symbol, provider, series, params, status, "rows", star
 _FIRST_TABLES = tuple(
     table for name in ("stock-bars", "option-bars", "option-contracts") for table in dataset(name).tables
 )
-HYPERTABLES = (("stock_bars", "ts"), ("option_bars", "ts"))
+# Besides: of captures every answer counts its rows, not only the newest of a day.
+_COVERAGE_3 = _COVERAGE.replace("CREATE VIEW", "CREATE OR REPLACE VIEW").replace(
+    "symbol_rows FROM piece)",
+    "symbol_rows FROM piece\n"
+    "          UNION SELECT series, symbol, staging, seq, symbol_rows FROM span WHERE dataset = 'option-snapshots')",
+)
+# Migration -> the tables it makes that TimescaleDB divides by time, and their time.
+HYPERTABLES = {1: (("stock_bars", "ts"), ("option_bars", "ts")), 3: (("option_snapshots", "snapshot_ts"),)}
 MIGRATIONS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (
         1,
         (*map(create, _FIRST_TABLES), _LEDGER, _BATCHES, _OPEN, _MIGRATIONS, _CANDLES, _COVERAGE, _OPTION_BARS_META),
     ),
+    (3, (*map(create, dataset("option-snapshots").tables), _COVERAGE_3)),
 )
 OUR_NAMES = frozenset(
     {table.name for table in _FIRST_TABLES}
-    | {"ledger", "ledger_batches", "schema_migrations", "candles_daily", "coverage", "option_bars_meta", "open_windows"}
+    | {
+        "option_snapshots",
+        "ledger",
+        "ledger_batches",
+        "schema_migrations",
+        "candles_daily",
+        "coverage",
+        "option_bars_meta",
+        "open_windows",
+    }
 )

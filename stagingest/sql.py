@@ -85,13 +85,13 @@ def remove_within(data: Dataset, table: Table) -> str:
 
 
 def _windows(data: Dataset, table: Table) -> str:
-    keys = (_cast(column) for column in table.columns if column.name in table.key and column.name != data.time)
+    keys = (_cast(column) for column in table.columns if column.name in data.told_by(table))
     return f"(SELECT {', '.join(keys)}, since, until, whole FROM windows) AS windows"
 
 
 def _inside(data: Dataset, table: Table) -> str:
     name = quoted(table.name)
-    same = (f"{name}.{quoted(key)} = windows.{quoted(key)}" for key in table.key if key != data.time)
+    same = (f"{name}.{quoted(key)} = windows.{quoted(key)}" for key in data.told_by(table))
     time = f"{name}.{quoted(data.time)}"
     return f"{' AND '.join(same)} AND {time} >= since AND {time} < until"
 
@@ -114,11 +114,14 @@ def append_newest(table: Table) -> str:
     )
 
 
+# Captures of an endpoint are one line, whatever their series: see `Item.line`.
 SPANS = """
-SELECT series, symbols, list(window_start), list(window_end)
-FROM ledger WHERE "rows" > 0 AND list_contains($series, series)
+SELECT if(list_contains($lines, series), series, endpoint) AS line, symbols, list(window_start), list(window_end),
+    list(asked_at)
+FROM ledger WHERE "rows" > 0
+    AND (list_contains($lines, series) OR (list_contains($lines, endpoint) AND asked_at >= $since))
     AND list_min(symbols) <= $high AND list_max(symbols) >= $low
-GROUP BY series, symbols
+GROUP BY line, symbols
 """
 COVERED = """
 SELECT series, symbols, list(window_start), list(window_end) FROM ledger

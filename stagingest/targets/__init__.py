@@ -12,6 +12,7 @@ from stagingest.datasets import DATASETS, Dataset, Table
 from stagingest.errors import FullError, TargetError
 from stagingest.model import Chunk, Entry, Window, to_json
 from stagingest.sessions import instant
+from stagingest.targets.spans import Near, Span, moment
 
 Step = tuple[int, tuple[str, ...]]
 """A version of a target's tables, and the statements that lead to it from the one before."""
@@ -40,12 +41,33 @@ class Item:
         """The staged file, None for an entry without rows."""
         return self.root / self.entry.path if self.entry.path else None
 
+    @property
+    def line(self) -> tuple[str, Window]:
+        """Where its rows lie: entries of one name that share a symbol and time may hold the same keys.
+
+        Of history it is the series (its id) and the window; a capture meets others of its endpoint, whatever their
+        bounds, at its own instant only.
+        """
+        chunk = self.entry.chunk
+        if not self.dataset.captured:
+            return chunk.series.id, chunk.window
+        return chunk.series.endpoint, moment(self.entry.asked_at)
+
+    @property
+    def span(self) -> tuple[datetime, datetime]:
+        """First and last instant (UTC without zone, the last not included) a row of it may be stamped with."""
+        window = moment(self.entry.asked_at) if self.dataset.captured else self.entry.chunk.window
+        if isinstance(window.start, datetime) and isinstance(window.end, datetime):
+            return window.start, window.end
+        start, end = (instant(day).replace(tzinfo=None) for day in (window.start, window.end))
+        return start, end
+
     def windows(self, table: Table) -> Iterator[dict[str, Any]]:
         """As in `Batch`."""
         chunk, data = self.entry.chunk, self.dataset
-        since, until = (instant(day).replace(tzinfo=None) for day in (chunk.window.start, chunk.window.end))
+        since, until = self.span
         params = {"provider": chunk.series.endpoint.partition("/")[0], **dict(chunk.series.params)}
-        others = {name: params[name] for name in table.key if name not in (data.symbol, data.time)}
+        others = {name: params[name] for name in data.told_by(table) if name != data.symbol}
         for symbol, rows in self.entry.symbol_rows:
             if rows:
                 yield {data.symbol: symbol, **others, "since": since, "until": until, "whole": self.entry.covers}
@@ -150,12 +172,12 @@ class Batch:
 
     def bounds(self) -> dict[str, Any]:
         """`low high` (symbols) and `since until` (UTC without zone) around every key the files may hold."""
-        chunks = [item.entry.chunk for item in self.files]
+        chunks, spans = [item.entry.chunk for item in self.files], [item.span for item in self.files]
         return {
             "low": min(min(chunk.symbols) for chunk in chunks),
             "high": max(max(chunk.symbols) for chunk in chunks),
-            "since": (instant(min(chunk.window.start for chunk in chunks)) - _MARGIN).replace(tzinfo=None),
-            "until": (instant(max(chunk.window.end for chunk in chunks)) + _MARGIN).replace(tzinfo=None),
+            "since": min(since for since, _ in spans) - _MARGIN,
+            "until": max(until for _, until in spans) + _MARGIN,
         }
 
     def __str__(self) -> str:
@@ -196,15 +218,6 @@ class Receipt:
         counted = [each.changes for each in (self, other) if each.changes]
         changes = sum(counted, Changes()) if counted else None
         return Receipt(self.inserted + other.inserted, self.deleted + other.deleted, changes)
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """A window in which rows of these symbols of a series (its id) were loaded before."""
-
-    series: str
-    symbols: tuple[str, ...]
-    window: Window
 
 
 @contextmanager
@@ -254,8 +267,8 @@ class Target(Protocol):
     def taken(self, staging: str) -> frozenset[tuple[int, str]]:
         """(seq, sha256) of every entry of that staging directory in the ledger."""
 
-    def spans(self, series: Iterable[str], low: str, high: str) -> Iterator[Span]:
-        """The windows of these series that the ledger has rows for; at least those of symbols from `low` to `high`."""
+    def spans(self, near: Near) -> Iterator[Span]:
+        """The windows that the ledger has rows for; at least those near by."""
 
     def newest(self, staging: str) -> datetime | None:
         """When (UTC) the newest entry of any *other* staging directory in the ledger was asked."""

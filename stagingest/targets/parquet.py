@@ -17,9 +17,10 @@ from stagingest import columnar, disk, sql
 from stagingest.datasets import DATASETS, Table
 from stagingest.errors import FullError, TargetError
 from stagingest.locks import Lock, patiently
-from stagingest.targets import Batch, Item, Mode, Receipt, Span, naming
+from stagingest.targets import Batch, Item, Mode, Receipt, naming
 from stagingest.targets.hiveledger import HiveLedger
 from stagingest.targets.partitions import home_of, merged, partitions
+from stagingest.targets.spans import Near, Span
 
 _OWN = "_stagingest"
 _FILE = "data.parquet"
@@ -84,9 +85,9 @@ class Hive:
         """(seq, sha256) of every entry of that staging directory in the ledger."""
         return self._book.taken(staging)
 
-    def spans(self, series: Iterable[str], low: str, high: str) -> Iterator[Span]:
-        """The windows of these series that the ledger has rows for."""
-        return self._book.spans(series, low, high)
+    def spans(self, near: Near) -> Iterator[Span]:
+        """The windows that the ledger has rows for; at least those near by."""
+        return self._book.spans(near)
 
     def newest(self, staging: str) -> datetime | None:
         """When (UTC) the newest entry of any other staging directory in the ledger was asked."""
@@ -146,7 +147,7 @@ class Hive:
             rows += staged.num_rows
             for folder, part in partitions(staged, batch.dataset, table):
                 folders.setdefault(folder, []).append(part.select([column.name for column in table.columns]))
-        windows = [row for item in items for row in item.windows(table)] if self._clears(batch) else []
+        windows = [row for item in items for row in item.windows(table) if row["whole"]] if self._clears(batch) else []
         for folder in self._homes(windows, batch, table):
             folders.setdefault(folder, [])
         written, deleted = [], 0
@@ -221,12 +222,12 @@ def _read(item: Item) -> pa.Table:
 
 
 def _outside(held: pa.Table, windows: Sequence[dict[str, Any]], batch: Batch) -> pa.Table:
-    """The rows that lie in none of the whole windows."""
+    """The rows that lie in none of the windows."""
     data = batch.dataset
     keep = pa.chunked_array([pa.array([True] * held.num_rows, pa.bool_())])
     there = set(pc.unique(held[data.symbol]).to_pylist())
     for window in windows:
-        if not window["whole"] or window[data.symbol] not in there:
+        if window[data.symbol] not in there:
             continue
         inside = pc.and_(
             pc.greater_equal(held[data.time], pa.scalar(window["since"], pa.timestamp("us"))),
