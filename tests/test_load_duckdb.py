@@ -574,7 +574,7 @@ def test_a_newer_database_is_refused(staging: Staging, db: Path) -> None:
     run(db, staging)
     with duckdb.connect(str(db)) as newer:
         newer.execute("INSERT INTO schema_migrations VALUES (99, now()::TIMESTAMP)").fetchall()
-    with pytest.raises(TargetError, match=r"version 99, this one knows 2"):
+    with pytest.raises(TargetError, match=r"version 99, this one knows \d"):
         run(db, staging)
 
 
