@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from stagingest.errors import PageError
 from stagingest.model import Chunk, OptionSymbol, Page, Request, Series
-from stagingest.providers.columns import Fields, columns_of
+from stagingest.providers.columns import Fields, columns_of, objects_of
 from stagingest.providers.paging import envelope_of, following
 
 _ALPACA: Fields = {
@@ -46,6 +47,8 @@ _MASSIVE: Fields = {
     "day_volume": ("day", "volume", "count"),
     "day_vwap": ("day", "vwap", "double"),
     "open_interest": ("", "open_interest", "count"),
+    "underlying_price": ("underlying_asset", "price", "double"),
+    "underlying_value": ("underlying_asset", "value", "double"),
 }
 # Columns that one of the providers has nothing for.
 _ELSEWHERE = {"rho": pa.float64(), "open_interest": pa.int64(), "underlying_price": pa.float64()}
@@ -74,7 +77,7 @@ def of_alpaca(chunk: Chunk, request: Request, body: bytes) -> Page:
     if not isinstance(found, dict):
         raise PageError("The answer's snapshots are not an object by contract.")
     names, rows = list(found), [{} if row is None else row for row in found.values()]
-    _check_size(rows, request)
+    check_rows(rows, int(request.param("limit")))
     bounds = _Bounds.of(chunk.series)
     if bounds:
         for name in names:
@@ -83,6 +86,50 @@ def of_alpaca(chunk: Chunk, request: Request, body: bytes) -> Page:
                 raise _stranger(name, chunk)
     table, unknown = _table(names, rows, _ALPACA) if rows else (None, frozenset[str]())
     return Page(table, following(request, envelope), unknown)
+
+
+def massive_table(chunk: Chunk, rows: Sequence[dict[str, Any]]) -> tuple[pa.Table | None, frozenset[str]]:
+    """The rows of a page of Massive's chain as page columns, and the fields that have no column.
+
+    A row's `details` say which contract it is, whatever its ticker looks like. Raises PageError for a contract that was
+    not asked for, naming it.
+    """
+    if not rows:
+        return None, frozenset()
+    details = _details(rows)
+    names = [detail["ticker"].removeprefix("O:") for detail in details]
+    bounds = _Bounds.of(chunk.series)
+    if bounds:
+        for name, detail in zip(names, details, strict=True):
+            if not _within(bounds, detail):
+                raise _stranger(name, chunk)
+    parents = {str(each["ticker"]) for each in objects_of(names, rows, "underlying_asset") if "ticker" in each}
+    if {_bare(parent) for parent in parents} - {_bare(chunk.symbols[0])}:
+        raise PageError(f"The page has contracts of {', '.join(sorted(parents))}; {chunk.symbols[0]} was asked for.")
+    table, unknown = _table(names, rows, _MASSIVE)
+    # Stocks have a price, indices a value.
+    price = pc.coalesce(table.column("underlying_price"), table.column("underlying_value"))
+    table = table.drop_columns(["underlying_price", "underlying_value"])
+    return table.append_column("underlying_price", price), unknown
+
+
+def _details(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    details: list[Any] = [row.get("details") for row in rows]
+    for detail in details:
+        if not isinstance(detail, dict) or not isinstance(detail.get("ticker"), str) or not detail["ticker"]:
+            raise PageError(f"A snapshot has no details.ticker: its details are {detail!r:.80}.")
+    return details
+
+
+def _within(bounds: "_Bounds", detail: dict[str, Any]) -> bool:
+    strike, expiry, kind = (detail.get(key) for key in ("strike_price", "expiration_date", "contract_type"))
+    if type(strike) not in (int, float):
+        return False
+    return bounds.hold(float(str(strike)), str(expiry), str(kind))
+
+
+def _bare(symbol: str) -> str:
+    return symbol.removeprefix("I:")
 
 
 class _Bounds(NamedTuple):
@@ -109,9 +156,10 @@ class _Bounds(NamedTuple):
         return strikes and self.expiry_gte <= expiry <= self.expiry_lte and self.option_type in ("", option_type)
 
 
-def _check_size(rows: Sequence[Any], request: Request) -> None:
-    if len(rows) > int(request.param("limit")):
-        raise PageError(f"The page has {len(rows)} contracts where {request.param('limit')} is the most.")
+def check_rows(rows: Sequence[Any], most: int) -> None:
+    """Raise PageError unless there are at most so many rows, all objects."""
+    if len(rows) > most:
+        raise PageError(f"The page has {len(rows)} contracts where {most} is the most.")
     for row in rows:
         if type(row) is not dict:
             raise PageError(f"A snapshot is a {type(row).__name__} instead of an object.")
