@@ -852,7 +852,7 @@ def test_a_database_of_the_first_version_is_led_on_and_keeps_its_rows(
     before = all_rows(db, STOCKS)
     staging.planned = [Chunk(BARS, ("B",), window(0, 2))]
     assert run(db, staging).rows == 0
-    assert ask(db, "SELECT version FROM schema_migrations ORDER BY 1") == [(1,), (2,)]
+    assert ask(db, "SELECT version FROM schema_migrations ORDER BY 1") == [(number,) for number, _ in ddl.MIGRATIONS]
     assert all_rows(db, STOCKS) == before
     assert ask(db, "SELECT symbol, status FROM coverage ORDER BY 1") == [("A", "ok"), ("B", "pending")]
 
@@ -867,9 +867,10 @@ def test_each_migration_is_whole_or_not_there_and_its_record_with_it(
     with pytest.raises(TargetError, match="nonsense"):
         run(db, staging)
     versions = "SELECT version FROM schema_migrations ORDER BY 1"
-    assert ask(db, versions) == [(1,), (2,), (98,)]
+    ours = [(number,) for number, _ in ddl.MIGRATIONS[:-2]]
+    assert ask(db, versions) == [*ours, (98,)]
     tables = "SELECT table_name FROM duckdb_tables() WHERE table_name IN ('first', 'second')"
     assert ask(db, tables) == [("first",)]
     monkeypatch.setattr(ddl, "MIGRATIONS", (*ddl.MIGRATIONS[:-1], (99, ("CREATE TABLE second (a INTEGER)",))))
     run(db, staging)
-    assert ask(db, versions) == [(1,), (2,), (98,), (99,)]
+    assert ask(db, versions) == [*ours, (98,), (99,)]

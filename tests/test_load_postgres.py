@@ -102,7 +102,7 @@ def test_extra_columns_of_the_user_survive(staging: Staging, schema: str, db: Co
     assert ask(db, "SELECT count(*), count(note) FROM stock_bars") == [(3, 3)]
 
 
-def test_with_timescaledb_bars_become_hypertables(staging: Staging, schema: str, db: Connection) -> None:
+def test_with_timescaledb_bars_and_captures_become_hypertables(staging: Staging, schema: str, db: Connection) -> None:
     db.ask("CREATE TABLE asked (relation TEXT, col TEXT)")
     db.ask(
         "CREATE FUNCTION create_hypertable(relation REGCLASS, time_column_name NAME) RETURNS VOID LANGUAGE SQL AS "
@@ -112,7 +112,8 @@ def test_with_timescaledb_bars_become_hypertables(staging: Staging, schema: str,
     try:
         staging.bars("A", 0, 2)
         load([staging], postgres(schema))  # type: ignore[list-item]
-        assert ask(db, "SELECT * FROM asked ORDER BY 1") == [("option_bars", "ts"), ("stock_bars", "ts")]
+        every = [("option_bars", "ts"), ("option_snapshots", "snapshot_ts"), ("stock_bars", "ts")]
+        assert ask(db, "SELECT * FROM asked ORDER BY 1") == every
     finally:
         db.ask("DROP FUNCTION create_hypertable")
         db.commit()
