@@ -29,12 +29,15 @@ class Wanted:
     timeframe: str = "1Day"
     start: str = "max"
     end: str = ""
-    feed: str = "sip"
+    feed: str = ""
     adjustment: str = "raw"
     currency: str = "USD"
     asof: str = ""
     expiry_gte: str = ""
     expiry_lte: str = ""
+    strike_gte: str = ""
+    strike_lte: str = ""
+    option_type: str = ""
     lists: Lists = Lists()
 
 
@@ -80,6 +83,8 @@ def question(wanted: Wanted, known: Known, now: datetime) -> Question:
     endpoint = catalog.resolve(wanted.dataset, wanted.provider)
     if endpoint.kind is Kind.LISTING:
         return _listing(wanted, endpoint, now)
+    if endpoint.kind is Kind.CAPTURE:
+        return _capture(wanted, endpoint, now)
     if wanted.underlyings and endpoint.dataset != "option-bars":
         raise UsageError(f"--underlyings is not for {endpoint.name}.", "Name symbols with --symbols.")
     options = {
@@ -227,3 +232,18 @@ def _listing(wanted: Wanted, endpoint: Endpoint, now: datetime) -> Question:
         for status, year in sweeps
     )
     return Question(endpoint, jobs, names)
+
+
+def _capture(wanted: Wanted, endpoint: Endpoint, now: datetime) -> Question:
+    """The chains of some underlyings as they are now: one series, which its bounds belong to."""
+    names = universe.resolve((*wanted.underlyings, *wanted.symbols), endpoint)
+    if not names.kept:
+        raise UsageError("No underlyings were named.", "Name some with --underlyings SPY,AAPL.")
+    if wanted.start not in ("", "max") or wanted.end:
+        raise UsageError(f"{endpoint.name} is of now: it has no --start and no --end.", "Leave them out.")
+    days = {"expiry_gte": wanted.expiry_gte, "expiry_lte": wanted.expiry_lte}
+    bounds = {name: text and str(day(f"--{name.replace('_', '-')}", text)) for name, text in days.items()}
+    bounds |= {name: getattr(wanted, name) for name in ("strike_gte", "strike_lte", "option_type")}
+    today = new_york(now).date()
+    asked = Asked(names.kept, Window(today, today + _DAY))
+    return Question(endpoint, (Job(endpoint.canonical({"feed": wanted.feed, **bounds}), (asked,)),), names)

@@ -13,8 +13,8 @@ from datetime import date, datetime
 from math import ceil
 
 from stagingest.model import Window
-from stagingest.targets import Span
 from stagingest.targets.batch import Batch, Item, Mode
+from stagingest.targets.spans import Span
 
 _NOTHING = -1
 _COMMIT_S = 10.0
@@ -49,7 +49,7 @@ class Planner:
     def __init__(self, spans: Iterable[Span], unexplained: frozenset[str], frontiers: Mapping[str, Frontier]) -> None:
         self._levels = Levels()
         for span in spans:
-            self._levels.paint(span.series, span.symbols, span.window, 0)
+            self._levels.paint(span.line, span.symbols, span.window, 0)
         self._unexplained = unexplained
         self._frontiers = frontiers
 
@@ -70,9 +70,9 @@ class Planner:
             return 0, Mode.APPEND
         if any(table.keyed for table in item.dataset.tables):
             return 0, Mode.NEWEST
-        chunk = item.entry.chunk
-        below = self._levels.highest(chunk.series.id, chunk.symbols, chunk.window)
-        self._levels.paint(chunk.series.id, chunk.symbols, chunk.window, below + 1)
+        symbols, (line, window) = item.entry.chunk.symbols, item.line
+        below = self._levels.highest(line, symbols, window)
+        self._levels.paint(line, symbols, window, below + 1)
         if below == _NOTHING:
             return 0, Mode.REPLACE if item.dataset.name in self._unexplained else Mode.APPEND
         return below + 1, Mode.NEWEST if self._frontiers[item.staging].is_late(item) else Mode.REPLACE

@@ -7,7 +7,12 @@ from stagingest.providers import Endpoint, alpaca
 from stagingest.providers.members import UniverseMembers
 
 DEFAULT_PROVIDER = "alpaca"
-_EVERY: tuple[Endpoint, ...] = (alpaca.StockBars(), alpaca.OptionBars(), alpaca.OptionContracts())
+_EVERY: tuple[Endpoint, ...] = (
+    alpaca.StockBars(),
+    alpaca.OptionBars(),
+    alpaca.OptionContracts(),
+    alpaca.OptionSnapshots(),
+)
 ENDPOINTS = {each.name: each for each in _EVERY}
 _KEPT: dict[str, Endpoint] = {UniverseMembers.name: UniverseMembers()}
 

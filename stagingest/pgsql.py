@@ -117,9 +117,10 @@ FROM json_to_recordset($1::json) AS entering(
     covers BOOLEAN, asked_at TIMESTAMP, loaded_at TIMESTAMP)
 """
 SPANS = """
-SELECT series, array_to_json(symbols)::TEXT, window_start, window_end
-FROM ledger WHERE "rows" > 0 AND series IN (SELECT json_array_elements_text($1::json))
-    AND EXISTS (SELECT 1 FROM unnest(symbols) AS symbol HAVING min(symbol COLLATE "C") <= $3 COLLATE "C"
+WITH wanted AS (SELECT json_array_elements_text($1::json) AS line)
+SELECT line, array_to_json(symbols)::TEXT, window_start, window_end, asked_at
+FROM ledger JOIN wanted ON line = series OR (line = endpoint AND asked_at >= $4::TIMESTAMP)
+WHERE "rows" > 0 AND EXISTS (SELECT 1 FROM unnest(symbols) AS symbol HAVING min(symbol COLLATE "C") <= $3 COLLATE "C"
         AND max(symbol COLLATE "C") >= $2 COLLATE "C")
 """
 _CANDLES = """
@@ -187,13 +188,21 @@ SELECT symbol AS contract_symbol, provider, series, params, status, "rows", star
 _FIRST_TABLES = tuple(
     table for name in ("stock-bars", "option-bars", "option-contracts") for table in dataset(name).tables
 )
-HYPERTABLES = (("stock_bars", "ts"), ("option_bars", "ts"))
+# Besides: of captures every answer counts its rows, not only the newest of a day.
+_COVERAGE_3 = _COVERAGE.replace("CREATE VIEW", "CREATE OR REPLACE VIEW").replace(
+    "symbol_rows FROM piece)",
+    "symbol_rows FROM piece\n"
+    "          UNION SELECT series, symbol, staging, seq, symbol_rows FROM span WHERE dataset = 'option-snapshots')",
+)
+# Migration -> the tables it makes that TimescaleDB divides by time, and their time.
+HYPERTABLES = {1: (("stock_bars", "ts"), ("option_bars", "ts")), 2: (("option_snapshots", "snapshot_ts"),)}
 MIGRATIONS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (
         1,
         (*map(create, _FIRST_TABLES), _LEDGER, _BATCHES, _OPEN, _MIGRATIONS, _CANDLES, _COVERAGE, _OPTION_BARS_META),
     ),
-    (2, tuple(map(create, dataset("universe-members").tables))),
+    (2, (*map(create, dataset("option-snapshots").tables), _COVERAGE_3)),
+    (3, tuple(map(create, dataset("universe-members").tables))),
 )
 OUR_NAMES = frozenset(
     {table.name for data in DATASETS.values() for table in data.tables}

@@ -126,11 +126,14 @@ def append_newest(table: Table) -> str:
     )
 
 
+# Captures of an endpoint are one line, whatever their series: see `Item.line`.
 SPANS = """
-SELECT series, symbols, list(window_start), list(window_end)
-FROM ledger WHERE "rows" > 0 AND list_contains($series, series)
+SELECT if(list_contains($lines, series), series, endpoint) AS line, symbols, list(window_start), list(window_end),
+    list(asked_at)
+FROM ledger WHERE "rows" > 0
+    AND (list_contains($lines, series) OR (list_contains($lines, endpoint) AND asked_at >= $since))
     AND list_min(symbols) <= $high AND list_max(symbols) >= $low
-GROUP BY series, symbols
+GROUP BY line, symbols
 """
 COVERED = """
 SELECT series, symbols, list(window_start), list(window_end) FROM ledger

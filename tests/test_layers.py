@@ -43,7 +43,7 @@ PARTS = {
     "fetching": "acknowledging advice flights gates opening rates supervising surveying",
     "limiter": "allowance records",
     "loading": "batching destination following loaded sources",
-    "manifest": "givenup loads lost strikes",
+    "manifest": "captures givenup loads lost strikes",
     "model": "orders",
     "pool": "desk inprocess slots",
     "sql": "ddl pgsql",

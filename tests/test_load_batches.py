@@ -11,8 +11,8 @@ from loadlab import ACTIVE, BARS, NOON, OPTIONS, window
 from stagingest.batching import Frontier, Planner, fitting
 from stagingest.datasets import dataset
 from stagingest.model import Chunk, Entry, Outcome, Series, Window
-from stagingest.targets import Span
 from stagingest.targets.batch import Batch, Item, Mode
+from stagingest.targets.spans import Span
 
 SYMBOLS = ("A", "B", "C", "D")
 

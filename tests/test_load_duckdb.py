@@ -602,7 +602,7 @@ def test_a_newer_database_is_refused(staging: Staging, db: Path) -> None:
     run(db, staging)
     with duckdb.connect(str(db)) as newer:
         newer.execute("INSERT INTO schema_migrations VALUES (99, now()::TIMESTAMP)").fetchall()
-    with pytest.raises(TargetError, match=r"version 99, this one knows 2"):
+    with pytest.raises(TargetError, match=r"version 99, this one knows \d"):
         run(db, staging)
 
 
@@ -875,12 +875,13 @@ def test_a_database_of_the_first_version_is_led_on_and_keeps_its_rows(
     with monkeypatch.context() as patch:
         patch.setattr(ddl, "MIGRATIONS", ddl.MIGRATIONS[:1])
         patch.setattr(DuckDB, "expect", lambda *_: None)
+        patch.setattr(DuckDB, "unexplained", lambda _: frozenset())
         run(db, staging)
     assert ask(db, "SELECT version FROM schema_migrations") == [(1,)]
     before = all_rows(db, STOCKS)
     staging.planned = [Chunk(BARS, ("B",), window(0, 2))]
     assert run(db, staging).rows == 0
-    assert ask(db, "SELECT version FROM schema_migrations ORDER BY 1") == [(1,), (2,)]
+    assert ask(db, "SELECT version FROM schema_migrations ORDER BY 1") == [(number,) for number, _ in ddl.MIGRATIONS]
     assert all_rows(db, STOCKS) == before
     assert ask(db, "SELECT symbol, status FROM coverage ORDER BY 1") == [("A", "ok"), ("B", "pending")]
 
@@ -895,9 +896,10 @@ def test_each_migration_is_whole_or_not_there_and_its_record_with_it(
     with pytest.raises(TargetError, match="nonsense"):
         run(db, staging)
     versions = "SELECT version FROM schema_migrations ORDER BY 1"
-    assert ask(db, versions) == [(1,), (2,), (98,)]
+    ours = [(number,) for number, _ in ddl.MIGRATIONS[:-2]]
+    assert ask(db, versions) == [*ours, (98,)]
     tables = "SELECT table_name FROM duckdb_tables() WHERE table_name IN ('first', 'second')"
     assert ask(db, tables) == [("first",)]
     monkeypatch.setattr(ddl, "MIGRATIONS", (*ddl.MIGRATIONS[:-1], (99, ("CREATE TABLE second (a INTEGER)",))))
     run(db, staging)
-    assert ask(db, versions) == [(1,), (2,), (98,), (99,)]
+    assert ask(db, versions) == [*ours, (98,), (99,)]

@@ -9,8 +9,9 @@ from typing import Any, Protocol
 
 from stagingest.datasets import DATASETS, Table
 from stagingest.errors import FullError, TargetError
-from stagingest.model import Chunk, Window, to_json
+from stagingest.model import Chunk, to_json
 from stagingest.targets.batch import Batch
+from stagingest.targets.spans import Near, Span
 
 Step = tuple[int, tuple[str, ...]]
 """A version of a target's tables, and the statements that lead to it from the one before."""
@@ -73,15 +74,6 @@ class Receipt:
         return Receipt(self.inserted + other.inserted, self.deleted + other.deleted, changes)
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
-    """A window in which rows of these symbols of a series (its id) were loaded before."""
-
-    series: str
-    symbols: tuple[str, ...]
-    window: Window
-
-
 @contextmanager
 def naming(batch: Batch) -> Iterator[None]:
     """A TargetError raised within names the batch; that the disk is full is not about one."""
@@ -129,8 +121,8 @@ class Target(Protocol):
     def taken(self, staging: str) -> frozenset[tuple[int, str]]:
         """(seq, sha256) of every entry of that staging directory in the ledger."""
 
-    def spans(self, series: Iterable[str], low: str, high: str) -> Iterator[Span]:
-        """The windows of these series that the ledger has rows for; at least those of symbols from `low` to `high`."""
+    def spans(self, near: Near) -> Iterator[Span]:
+        """The windows that the ledger has rows for; at least those near by."""
 
     def newest(self, staging: str) -> datetime | None:
         """When (UTC) the newest entry of any *other* staging directory in the ledger was asked."""

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from stagingest.datasets import Dataset, Table
-from stagingest.model import Entry, to_json
+from stagingest.model import Entry, Window, to_json
 from stagingest.sessions import instant
+from stagingest.targets.spans import moment
 
 # Bars are stamped inside their window; a day more on both sides costs nothing and forgives a provider's stamp.
 _MARGIN = timedelta(days=1)
@@ -36,12 +37,31 @@ class Item:
         return self.root / self.entry.path if self.entry.path else None
 
     @property
+    def line(self) -> tuple[str, Window]:
+        """Where its rows lie: entries of one name that share a symbol and time may hold the same keys.
+
+        Of history it is the series (its id) and the window; a capture meets others of its endpoint, whatever their
+        bounds, at its own instant only.
+        """
+        chunk = self.entry.chunk
+        if not self.dataset.captured:
+            return chunk.series.id, chunk.window
+        return chunk.series.endpoint, moment(self.entry.asked_at)
+
+    @property
+    def span(self) -> tuple[datetime, datetime]:
+        """First and last instant (UTC without zone, the last not included) a row of it may be stamped with."""
+        window = moment(self.entry.asked_at) if self.dataset.captured else self.entry.chunk.window
+        if isinstance(window.start, datetime) and isinstance(window.end, datetime):
+            return window.start, window.end
+        start, end = (instant(day).replace(tzinfo=None) for day in (window.start, window.end))
+        return start, end
+
+    @property
     def answered(self) -> "Answered":
         """The symbols it has rows of, and where."""
-        chunk = self.entry.chunk
         symbols = tuple(symbol for symbol, rows in self.entry.symbol_rows if rows)
-        since, until = (instant(day).replace(tzinfo=None) for day in (chunk.window.start, chunk.window.end))
-        return Answered(symbols, since, until, self.entry.covers)
+        return Answered(symbols, *self.span, self.entry.covers)
 
     def ledger_row(self, loaded_at: datetime) -> dict[str, Any]:
         """The item as a row of the ledger; `loaded_at` in UTC without zone."""
@@ -158,8 +178,8 @@ class Group:
 
     def bounds(self) -> dict[str, datetime]:
         """`since until` (UTC without zone) around every row of the files."""
-        windows = [item.entry.chunk.window for item in self.files]
+        spans = [item.span for item in self.files]
         return {
-            "since": (instant(min(window.start for window in windows)) - _MARGIN).replace(tzinfo=None),
-            "until": (instant(max(window.end for window in windows)) + _MARGIN).replace(tzinfo=None),
+            "since": min(since for since, _ in spans) - _MARGIN,
+            "until": max(until for _, until in spans) + _MARGIN,
         }

@@ -14,10 +14,11 @@ from stagingest.datasets import DATASETS, Table
 from stagingest.errors import StagingError, TargetError
 from stagingest.model import Window
 from stagingest.settings import free_bytes
-from stagingest.targets import Receipt, Span, columns_of, datasets_where, naming, steps_from
+from stagingest.targets import Receipt, columns_of, datasets_where, naming, steps_from
 from stagingest.targets.batch import Batch
 from stagingest.targets.duckfile import Connection, NoTableError, connect, read
 from stagingest.targets.filling import fill
+from stagingest.targets.spans import Near, Span
 
 __all__ = ["DuckDB", "contracts", "coverage", "read"]
 _GLOB = re.compile(r"[\[\]*?]")
@@ -91,11 +92,12 @@ class DuckDB:
         """(seq, sha256) of every entry of that staging directory in the ledger."""
         return frozenset(self._all("SELECT seq, sha256 FROM ledger WHERE staging = $staging", staging=staging))
 
-    def spans(self, series: Iterable[str], low: str, high: str) -> Iterator[Span]:
-        """The windows of these series that the ledger has rows for; at least those of symbols from `low` to `high`."""
-        for of, symbols, starts, ends in self._all(sql.SPANS, series=list(series), low=low, high=high):
-            for start, end in zip(starts, ends, strict=True):
-                yield Span(of, tuple(symbols), Window(start, end))
+    def spans(self, near: Near) -> Iterator[Span]:
+        """The windows that the ledger has rows for; at least those near by."""
+        bounds = {"lines": list(near.lines), "low": near.low, "high": near.high, "since": near.since}
+        for line, symbols, *windows in self._all(sql.SPANS, **bounds):
+            for start, end, asked_at in zip(*windows, strict=True):
+                yield Span.of(line, symbols, start, end, asked_at)
 
     def newest(self, staging: str) -> datetime | None:
         """When (UTC) the newest entry of any other staging directory in the ledger was asked."""

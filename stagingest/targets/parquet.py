@@ -19,10 +19,11 @@ from stagingest.datasets import DATASETS, Table
 from stagingest.errors import FullError, TargetError
 from stagingest.locks import Lock, patiently
 from stagingest.settings import free_bytes
-from stagingest.targets import Receipt, Span, naming
+from stagingest.targets import Receipt, naming
 from stagingest.targets.batch import Batch, Group, Item, Mode
 from stagingest.targets.hiveledger import HiveLedger
 from stagingest.targets.partitions import home_of, merged, partitions
+from stagingest.targets.spans import Near, Span
 
 _OWN = "_stagingest"
 _FILE = "data.parquet"
@@ -87,9 +88,9 @@ class Hive:
         """(seq, sha256) of every entry of that staging directory in the ledger."""
         return self._book.taken(staging)
 
-    def spans(self, series: Iterable[str], low: str, high: str) -> Iterator[Span]:
-        """The windows of these series that the ledger has rows for."""
-        return self._book.spans(series, low, high)
+    def spans(self, near: Near) -> Iterator[Span]:
+        """The windows that the ledger has rows for; at least those near by."""
+        return self._book.spans(near)
 
     def newest(self, staging: str) -> datetime | None:
         """When (UTC) the newest entry of any other staging directory in the ledger was asked."""
@@ -172,7 +173,7 @@ class Hive:
     def _homes(self, groups: Sequence[Group], batch: Batch, table: Table) -> Iterator[str]:
         """Folders that may hold rows of what the files answer."""
         for group in groups:
-            for symbol in {symbol for item in group.files for symbol in item.answered.symbols}:
+            for symbol in {name for item in group.files if item.entry.covers for name in item.answered.symbols}:
                 home = self.root / home_of(group.fixed["interval"], symbol, batch.dataset, table)
                 yield from (str(path.parent.relative_to(self.root)) for path in home.rglob(_FILE))
 
