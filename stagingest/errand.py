@@ -31,14 +31,14 @@ class Errand:
 
     def heard(self, date: datetime | None) -> None:
         """An answer came, `date` by the provider's clock: a capture is of the moment its first page came."""
-        self.heard_at = date or datetime.now(UTC)
+        self.heard_at = date or self.heard_at or datetime.now(UTC)  # two clocks are not compared
         if self.asked_at is None or (self.endpoint.kind is Kind.CAPTURE and not self.pages):
             self.asked_at = self.heard_at
 
     def begin_again(self) -> None:
         """Forget what came: every page is asked anew, and later."""
         self.pages.clear()
-        self.asked_at = None
+        self.asked_at = self.heard_at = None
 
     @property
     def stretched(self) -> bool:
