@@ -181,7 +181,7 @@ def fetch(
     options = fetching.Options(
         root, os.environ if environ is None else environ, processes, lanes, bounds.rates(max_rps, question),
         realtime, resume, gzip, Caps(max_requests, max_minutes, fail_fast), max_chunks,
-        bounds.few(question, **_bounded(asked)), log_rate_limits, _elsewhere(db, question),
+        bounds.few(question, **_bounded(asked)), log_rate_limits, _elsewhere(db, question), question.sweep,
     )  # fmt: skip
     return Fetched(question, fetching.fetch(question.jobs, options, listener or Silent(), clock))
 

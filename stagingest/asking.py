@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
-from stagingest import catalog, naming, universe
+from stagingest import catalog, discovering, naming, planning, sweeping, universe
 from stagingest.errors import UsageError
 from stagingest.manifest import Manifest
-from stagingest.model import Asked, Job, Kind, OptionSymbol, Window
+from stagingest.model import Asked, Entry, Job, Kind, OptionSymbol, Window
 from stagingest.naming import Lists
 from stagingest.providers import Endpoint
 from stagingest.sessions import new_york
+from stagingest.sweeping import Discovery, Sweep
 from stagingest.universe import Contract
 
 _DAY = timedelta(days=1)
@@ -49,6 +50,7 @@ class Question:
         endpoint: what is asked. jobs: one per series. names: what became of the names given.
         notes: what a person should know about the reading of the question.
         discovery: jobs that would have to run first, when contracts are not known yet.
+        sweep: the discovery that the jobs belong to, which goes on with their answers.
     """
 
     endpoint: Endpoint
@@ -56,6 +58,7 @@ class Question:
     names: universe.Symbols
     notes: tuple[str, ...] = ()
     discovery: tuple[Job, ...] = ()
+    sweep: Discovery | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,7 @@ def question(wanted: Wanted, known: Known, now: datetime) -> Question:
     """
     endpoint = catalog.resolve(wanted.dataset, wanted.provider)
     if endpoint.kind is Kind.LISTING:
-        return _listing(wanted, endpoint, now)
+        return _listing(wanted, endpoint, known, now)
     if endpoint.kind is Kind.CAPTURE:
         return _capture(wanted, endpoint, now)
     if wanted.underlyings and endpoint.dataset != "option-bars":
@@ -185,7 +188,7 @@ def _of_underlyings(
     rejected = names.rejected + parents.rejected
     if unknown:
         note = f"No contracts of {', '.join(unknown)} are known yet."
-        discovery = _listing(Wanted("option-contracts", underlyings=tuple(unknown)), listing, now).jobs
+        discovery = _listing(Wanted("option-contracts", underlyings=tuple(unknown)), listing, known, now).jobs
         return universe.Symbols((), rejected=rejected), (note,), discovery
     kept = {contract.symbol for contract in found if _in_bounds(contract, wanted)}
     notes = (f"No contracts are listed for {', '.join(sorted(bare))}.",) if bare else ()
@@ -201,37 +204,46 @@ def _in_bounds(contract: Contract, wanted: Wanted) -> bool:
 def _contracts(known: Known, endpoint: str, underlyings: Sequence[str]) -> tuple[list[Contract], set[str]]:
     """The known contracts, and the underlyings that were listed at all."""
     found = universe.contracts(known.rows, underlyings)
-    if not (known.root / Manifest.file).exists():
-        return found, set()
-    with Manifest.read(known.root, unseen=known.unseen) as manifest:
-        entries = list(manifest.entries())
+    entries = _entries(known)
     return found + universe.staged_contracts(known.root, entries, endpoint, underlyings), universe.listed(
         entries, endpoint
     )
 
 
-def _listing(wanted: Wanted, endpoint: Endpoint, now: datetime) -> Question:
-    """One series per status and year of expiry: active from yesterday's year on, inactive up to this year."""
+def _entries(known: Known) -> list[Entry]:
+    if not (known.root / Manifest.file).exists():
+        return []
+    with Manifest.read(known.root, unseen=known.unseen) as manifest:
+        return list(manifest.entries())
+
+
+def _listing(wanted: Wanted, endpoint: Endpoint, known: Known, now: datetime) -> Question:
+    """One series per status and year of expiry, from the newest year down as far as there may be contracts."""
     names = universe.resolve((*wanted.underlyings, *wanted.symbols), endpoint)
     if not names.kept:
         raise UsageError("No underlyings were named.", "Name some with --underlyings SPY,AAPL.")
     today = new_york(now).date()
-    yesterday = today - _DAY
     low = day("--expiry-gte", wanted.expiry_gte) if wanted.expiry_gte else endpoint.floor
     high = day("--expiry-lte", wanted.expiry_lte) if wanted.expiry_lte else date(today.year + YEARS_AHEAD, 12, 31)
     if low > high:
         raise UsageError(f"--expiry-gte {low} is after --expiry-lte {high}.", f"The latest is {high}.")
-    sweeps = [("active", year) for year in range(max(low.year, yesterday.year), high.year + 1)]
-    sweeps += [("inactive", year) for year in range(low.year, min(high.year, today.year) + 1)]
-    window = Window(today, today + _DAY)
-    jobs = tuple(
-        Job(
-            endpoint.canonical({"status": status, "expiry_gte": f"{year}-01-01", "expiry_lte": f"{year}-12-31"}),
-            (Asked(names.kept, window),),
-        )
-        for status, year in sweeps
-    )
-    return Question(endpoint, jobs, names)
+    discovery = Discovery(endpoint.name, names.kept, Sweep(low.year, high.year, today.year), today)
+    had = sweeping.known(discovering.answers(discovery, _entries(known)))
+    now_asked, every = discovery.questions(had), discovery.every()
+    later = {
+        question: [s for s in symbols if s not in now_asked.get(question, ())] for question, symbols in every.items()
+    }
+    later = {question: symbols for question, symbols in later.items() if symbols}
+    notes: tuple[str, ...] = ()
+    if later and not all(discovery.sweep.over(had.get(symbol, {})) for symbol in names.kept):
+        more = sum(_requests(job, endpoint) for job in discovering.jobs(discovery, later))
+        notes = (f"Older years, down to {low.year}, follow while there are contracts: at most {more:,} requests more.",)
+    return Question(endpoint, discovering.jobs(discovery, now_asked), names, notes, sweep=discovery)
+
+
+def _requests(job: Job, endpoint: Endpoint) -> int:
+    cut = endpoint.cut(job.series)
+    return planning.estimate(planning.due(job, cut, date.max, {}), cut).requests
 
 
 def _capture(wanted: Wanted, endpoint: Endpoint, now: datetime) -> Question:

@@ -21,7 +21,7 @@ GROUPS = [
     "errors",
     "model",
     "circuit datasets sessions waits",
-    "planning pace sql verdict shaping tally agenda",
+    "planning pace sql sweeping verdict shaping tally agenda",
     "providers",
     "catalog",
     "settings",
@@ -40,7 +40,7 @@ RANK = {name: rank for rank, group in enumerate(GROUPS) for name in group.split(
 PARTS = {
     "api": "asking bounds keeping naming",
     "cli": "__main__",
-    "fetching": "acknowledging advice flights gates opening rates supervising surveying",
+    "fetching": "acknowledging advice discovering flights gates opening rates supervising surveying",
     "limiter": "allowance records",
     "loading": "batching destination following loaded sources",
     "manifest": "captures givenup loads lost strikes",
