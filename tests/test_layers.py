@@ -20,7 +20,7 @@ PACKAGE = Path(stagingest.__file__).parent
 GROUPS = [
     "errors",
     "model",
-    "circuit datasets sessions waits",
+    "circuit datasets redacting sessions waits",
     "planning pace sql verdict shaping tally agenda",
     "providers",
     "catalog",
@@ -30,7 +30,8 @@ GROUPS = [
     "limiter transport staging manifest pool targets",
     "universe worker",
     "fetching loading",
-    "standing upkeep doctor report progress units",
+    "standing upkeep doctor report logs units",
+    "progress",
     "api",
     "sim",
     "cli",

@@ -67,9 +67,13 @@ def _listener(*, silent: bool) -> "Bar | Lines | Silent":
 
     if silent:
         return Silent()
+    import logging
+
+    from stagingest.logs import Heard
     from stagingest.progress import listener
 
-    return listener(sys.stderr)
+    logging.getLogger().addHandler(Heard(o.log()))
+    return listener(o.log())
 
 
 _HOW = frozenset(
@@ -99,18 +103,18 @@ def _words(fetched: "Fetched", staging: Path, *, capped: bool) -> None:
     if names.changed:
         o.say(f"Renamed: {o.few([f'{given} to {kept}' for given, kept in names.changed])}.")
     if names.rejected:
-        o.say(f"Rejected, not a symbol of the provider: {o.few(names.rejected, 50)}.")
+        o.say(f"Rejected, not a symbol of the provider: {o.few(names.rejected, 50)}.", "warning")
     if not summary.planned:
         o.out(f"nothing to ask: all {summary.symbols} symbols are covered")
     else:
         _counts(summary)
     if summary.limited and capped:
-        o.say(f"{summary.limited} requests were answered 429: --max-rps is above what the provider allows.")
+        o.say(f"{summary.limited} requests were answered 429: --max-rps is above what the provider allows.", "warning")
     if summary.unknown_fields:
         o.say(f"Not stored: fields {o.few(summary.unknown_fields)} of the provider's rows, which have no column.")
     _failures(summary, staging)
     if summary.stopped:
-        o.say(f"Stopped: {summary.stopped}")
+        o.say(f"Stopped: {summary.stopped}", "error")
     if summary.ended_by:
         o.say(f"Ended by {summary.ended_by}.")
     if summary.to_do or summary.ended_by:
@@ -122,9 +126,9 @@ def _words(fetched: "Fetched", staging: Path, *, capped: bool) -> None:
 
 def _failures(summary: "FetchSummary", staging: Path) -> None:
     for failure in summary.failures[:20]:
-        o.say(f"  {failure.symbol}: {failure.outcome}, {failure.reason}")
+        o.say(f"  {failure.symbol}: {failure.outcome}, {failure.reason}", "warning")
     if len(summary.failures) > 20:
-        o.say(f"  and {len(summary.failures) - 20} more; see `stagingest status --staging {staging}`")
+        o.say(f"  and {len(summary.failures) - 20} more; see `stagingest status --staging {staging}`", "warning")
 
 
 def _counts(summary: "FetchSummary") -> None:

@@ -6,13 +6,16 @@ import re
 import shlex
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from stagingest.errors import UsageError
+
+if TYPE_CHECKING:
+    from stagingest.logs import Log
 
 
 class Terminated(BaseException):
@@ -121,10 +124,25 @@ def out(text: str = "") -> None:
         raise ReaderGoneError from None
 
 
-def say(text: str) -> None:
-    """Print a line about the result on stderr; one that cannot be written (a full disk under a log) costs nothing."""
-    with suppress(OSError):
-        click.echo(text, err=True)
+@cache
+def log() -> "Log":
+    """Where this command's messages go."""
+    from stagingest.logs import Log
+
+    made = Log()
+    made.hide(os.environ)
+    return made
+
+
+def log_as(context: click.Context, parameter: click.Parameter, form: str) -> None:
+    """Take the form of --log-format for the messages of this command."""
+    if form != "text":
+        log().form = form
+
+
+def say(text: str, level: str = "info") -> None:
+    """Print a message on stderr, of level error, warning or info."""
+    log().write(text, level)
 
 
 def same_command() -> str:
@@ -137,7 +155,9 @@ def environment(env_file: Path | None) -> dict[str, str]:
     """The environment with the lines of --env-file added."""
     from stagingest import settings
 
-    return settings.with_env_file(os.environ, env_file)
+    found = settings.with_env_file(os.environ, env_file)
+    log().hide(found)
+    return found
 
 
 def size(number: float) -> str:
