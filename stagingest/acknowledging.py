@@ -8,7 +8,7 @@ from pathlib import Path
 from stagingest import catalog, planning, staging, strikes
 from stagingest.datasets import dataset
 from stagingest.manifest import Ack, Manifest
-from stagingest.model import Asked, Chunk, Entry, Job, Outcome, Series, Window
+from stagingest.model import Asked, Chunk, Entry, Job, Kind, Outcome, Series, Window
 from stagingest.orders import Cost, Order, Result
 from stagingest.tally import GOOD, Tally
 
@@ -49,7 +49,9 @@ class Acknowledger:
         """The order's chunk has this outcome."""
         ack = self._ack(order, result)
         self._acks.append(ack)
-        self._tally.close(order.chunk, result, covers=ack.covers)
+        # A capture covers nothing and is not asked again for that.
+        captured = catalog.endpoint(order.chunk.series.endpoint).kind is Kind.CAPTURE
+        self._tally.close(order.chunk, result, covers=ack.covers or captured)
 
     def split(self, order: Order, result: Result) -> tuple[Chunk, ...]:
         """Close a refused chunk of several symbols; the children to ask.

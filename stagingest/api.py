@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import date, datetime
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
@@ -30,19 +31,27 @@ class Asked(TypedDict, total=False):
     """What may be asked; every field has a default.
 
     symbols: names of stocks (`AAPL`, `BRK.B`) or of option contracts (OCC, `AAPL240419C00190000`).
+    watchlist: names of lists in watchlists_file (JSON, {name: [symbols]}; by default ./watchlists.json, then
+    ./data/watchlists.json); bars without a symbol are of the lists `positions` and `monitor`.
+    index: names of universes kept in the staging directory: all that belonged on some day asked.
     underlyings: stocks whose contracts are listed, or whose known contracts' bars are fetched.
     provider: `alpaca` unless the dataset names it (`alpaca/stock-bars`).
     timeframe: `1Min` to `59Min`, `1Hour` to `23Hour`, `1Day`, `1Week`, `1Month` to `12Month`.
     start: first New York day; `max` is the provider's first.
     end: last New York day, inclusive; by default the last one whose prices are final.
-    feed: `sip`, `iex`, `otc`, `boats`; adjustment: `raw`, `split`, `dividend`, `spin-off`, `all`;
-    currency: ISO 4217; asof: the day whose symbol names are meant (YYYY-MM-DD, `-` for no mapping).
+    feed: of stocks `sip` (the default), `iex`, `otc`, `boats`, of chains `indicative` (the default) or `opra`;
+    adjustment: `raw`, `split`, `dividend`, `spin-off`, `all`; currency: ISO 4217;
+    asof: the day whose symbol names are meant (YYYY-MM-DD, `-` for no mapping).
     expiry_gte, expiry_lte: bounds of the expiry, whole years are listed.
+    strike_gte, strike_lte, option_type: bounds of the strike in dollars, `call` or `put`.
     max_underlyings, max_expiries, max_contracts: of how many that have something due is asked, of each underlying so
     many expiries, the nearest first; what is left out is asked by the same call later.
     """
 
     symbols: Iterable[str]
+    watchlist: Iterable[str]
+    watchlists_file: str | Path | None
+    index: Iterable[str]
     underlyings: Iterable[str]
     provider: str | None
     timeframe: str
@@ -54,6 +63,9 @@ class Asked(TypedDict, total=False):
     asof: str
     expiry_gte: str | date
     expiry_lte: str | date
+    strike_gte: str | float | Decimal
+    strike_lte: str | float | Decimal
+    option_type: str
     max_underlyings: int | None
     max_expiries: int | None
     max_contracts: int | None
@@ -227,22 +239,30 @@ def status(staging: str | Path = "staging") -> "Standing":
 
 def _wanted(dataset: str, asked: Asked) -> "Wanted":
     from stagingest.asking import Wanted
+    from stagingest.naming import Lists
 
     default = Wanted(dataset)
 
     def text(name: str) -> str:
         return str(asked.get(name, getattr(default, name)))
 
-    return Wanted(
-        dataset,
-        tuple(asked.get("symbols", ())),
-        tuple(asked.get("underlyings", ())),
-        asked.get("provider"),
-        *(text(name) for name in _TEXTS),
+    named = Lists(
+        tuple(asked.get("watchlist", ())), str(asked.get("watchlists_file") or ""), tuple(asked.get("index", ()))
+    )
+    return replace(
+        default,
+        symbols=tuple(asked.get("symbols", ())),
+        underlyings=tuple(asked.get("underlyings", ())),
+        provider=asked.get("provider"),
+        lists=named,
+        **{name: text(name) for name in _TEXTS},
     )
 
 
-_TEXTS = ("timeframe", "start", "end", "feed", "adjustment", "currency", "asof", "expiry_gte", "expiry_lte")
+_TEXTS = (
+    *("timeframe", "start", "end", "feed", "adjustment", "currency", "asof", "expiry_gte", "expiry_lte"),
+    *("strike_gte", "strike_lte", "option_type"),
+)
 
 
 def _bounded(asked: Asked) -> dict[str, int | None]:

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
-from stagingest import catalog, universe
+from stagingest import catalog, naming, universe
 from stagingest.errors import UsageError
 from stagingest.manifest import Manifest
 from stagingest.model import Asked, Job, Kind, OptionSymbol, Window
+from stagingest.naming import Lists
 from stagingest.providers import Endpoint
 from stagingest.sessions import new_york
 from stagingest.universe import Contract
@@ -28,12 +29,16 @@ class Wanted:
     timeframe: str = "1Day"
     start: str = "max"
     end: str = ""
-    feed: str = "sip"
+    feed: str = ""
     adjustment: str = "raw"
     currency: str = "USD"
     asof: str = ""
     expiry_gte: str = ""
     expiry_lte: str = ""
+    strike_gte: str = ""
+    strike_lte: str = ""
+    option_type: str = ""
+    lists: Lists = Lists()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,8 @@ def question(wanted: Wanted, known: Known, now: datetime) -> Question:
     endpoint = catalog.resolve(wanted.dataset, wanted.provider)
     if endpoint.kind is Kind.LISTING:
         return _listing(wanted, endpoint, now)
+    if endpoint.kind is Kind.CAPTURE:
+        return _capture(wanted, endpoint, now)
     if wanted.underlyings and endpoint.dataset != "option-bars":
         raise UsageError(f"--underlyings is not for {endpoint.name}.", "Name symbols with --symbols.")
     options = {
@@ -92,7 +99,11 @@ def question(wanted: Wanted, known: Known, now: datetime) -> Question:
     window, notes = _window(wanted, endpoint, final, now)
     if wanted.feed == "delayed_sip":
         notes = (*notes, "Feed delayed_sip is sip ending 16 minutes ago; rows are stored as sip.")
-    names = universe.resolve(wanted.symbols, endpoint)
+    lists, said = wanted.lists, ""
+    if endpoint.dataset == "stock-bars" and not (wanted.symbols or lists):
+        lists, said = naming.usual()
+    notes = (*notes, said) if said else notes
+    names = universe.resolve((*wanted.symbols, *lists.symbols(known.root, window)), endpoint)
     if wanted.underlyings:
         names, more, discovery = _of_underlyings(wanted, names, known, now)
         if discovery:
@@ -112,7 +123,7 @@ def question(wanted: Wanted, known: Known, now: datetime) -> Question:
 def _nothing(names: universe.Symbols) -> tuple[str, str]:
     if names.rejected:
         return f"None of the names is a symbol: {', '.join(names.rejected[:5])}.", "Symbols look like AAPL or BRK.B."
-    return "No symbols were named.", "Name some with --symbols A,B or --symbols-file FILE."
+    return "No symbols were named.", "Name some with --symbols A,B or --symbols-file, --watchlist, --index."
 
 
 def _window(wanted: Wanted, endpoint: Endpoint, final: date, now: datetime) -> tuple[Window, tuple[str, ...]]:
@@ -221,3 +232,18 @@ def _listing(wanted: Wanted, endpoint: Endpoint, now: datetime) -> Question:
         for status, year in sweeps
     )
     return Question(endpoint, jobs, names)
+
+
+def _capture(wanted: Wanted, endpoint: Endpoint, now: datetime) -> Question:
+    """The chains of some underlyings as they are now: one series, which its bounds belong to."""
+    names = universe.resolve((*wanted.underlyings, *wanted.symbols), endpoint)
+    if not names.kept:
+        raise UsageError("No underlyings were named.", "Name some with --underlyings SPY,AAPL.")
+    if wanted.start not in ("", "max") or wanted.end:
+        raise UsageError(f"{endpoint.name} is of now: it has no --start and no --end.", "Leave them out.")
+    days = {"expiry_gte": wanted.expiry_gte, "expiry_lte": wanted.expiry_lte}
+    bounds = {name: text and str(day(f"--{name.replace('_', '-')}", text)) for name, text in days.items()}
+    bounds |= {name: getattr(wanted, name) for name in ("strike_gte", "strike_lte", "option_type")}
+    today = new_york(now).date()
+    asked = Asked(names.kept, Window(today, today + _DAY))
+    return Question(endpoint, (Job(endpoint.canonical({"feed": wanted.feed, **bounds}), (asked,)),), names)

@@ -30,6 +30,6 @@ def few(question: Question, underlyings: int | None, expiries: int | None, contr
     endpoint = question.endpoint
     if bound and endpoint.dataset == "stock-bars":
         raise UsageError(f"{bound} is not for {endpoint.name}.", "Bound the run with --max-chunks or --max-requests.")
-    if endpoint.kind is Kind.LISTING and (expiries, contracts) != (None, None):
+    if endpoint.kind is not Kind.HISTORY and (expiries, contracts) != (None, None):
         raise UsageError(f"{bound} is not for {endpoint.name}.", "Bound it with --expiry-gte and --expiry-lte.")
     return bound

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
 # Measured by `scripts/bench write` on real prices: dictionaries on everything double the CPU of writing and save
 # nothing; lz4 with deltas for stamps and counts is half of zstd-1. DuckDB verifies no page checksums, pyarrow does.
 _DICTIONARIES = ("dictionary<values=string, indices=int32, ordered=0>", "date32[day]")
+_FOUND_BY = ("symbol", "contract_symbol", "underlying", "expiry", "ts", "snapshot_ts")
+_CONSTANT = ("updated_at", "snapshot_ts")
 _FORMAT = {"compression": "lz4", "write_page_checksum": True, "store_schema": False}
 
 
@@ -17,13 +19,13 @@ def _columns(schema: "pa.Schema") -> dict[str, Any]:
     statistics, which cost a fifth of the writing, for the columns rows are found by.
     """
     plain = {field.name: str(field.type) for field in schema}
-    dictionary = [name for name, kind in plain.items() if kind in _DICTIONARIES or name == "updated_at"]
+    dictionary = [name for name, kind in plain.items() if kind in _DICTIONARIES or name in _CONSTANT]
     deltas = {
         name: "DELTA_BINARY_PACKED"
         for name, kind in plain.items()
         if kind in ("int64", "timestamp[us]") and name not in dictionary
     }
-    found_by = [name for name in ("symbol", "contract_symbol", "underlying", "expiry", "ts") if name in plain]
+    found_by = [name for name in _FOUND_BY if name in plain]
     return {"use_dictionary": dictionary, "column_encoding": deltas, "write_statistics": found_by}
 
 

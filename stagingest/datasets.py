@@ -56,7 +56,9 @@ class Table:
 class Dataset:
     """Staged columns and the tables they become.
 
-    `symbol` names the column that holds the symbols of a chunk, `time` the one its window cuts ('' for listings).
+    `symbol` names the column that holds the symbols of a chunk, `time` the one its window cuts ('' for listings). Of a
+    `captured` dataset it is the moment a chunk was asked, the same in all its rows: only captures of one moment hold
+    the same key.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Dataset:
     time: str
     columns: tuple[Column, ...]
     tables: tuple[Table, ...]
+    captured: bool = False
 
 
 def _columns(text: str) -> tuple[Column, ...]:
@@ -85,6 +88,18 @@ _CONTRACTS = _columns(
     "open_interest:bigint open_interest_date:date close_price:double close_price_date:date raw_json:json "
     "updated_at:timestamp"
 )
+
+_SNAPSHOTS = _columns(
+    "contract_symbol:text snapshot_ts:timestamp provider:label feed:label underlying:text implied_volatility:double "
+    "delta:double gamma:double theta:double vega:double rho:double "
+    "bid:double bid_size:bigint ask:double ask_size:bigint quote_ts:timestamp "
+    "last_price:double last_size:bigint trade_ts:timestamp "
+    "day_open:double day_high:double day_low:double day_close:double day_volume:bigint day_vwap:double "
+    "open_interest:bigint underlying_price:double updated_at:timestamp"
+)
+
+
+_MEMBERS = _columns("universe:text symbol:text added_date:date removed_date:date updated_at:timestamp")
 
 
 def _pick(columns: tuple[Column, ...], names: str) -> tuple[Column, ...]:
@@ -133,6 +148,15 @@ DATASETS = {
                     keyed=True,
                 ),
             ),
+        ),
+        Dataset(
+            "option-snapshots", 1, "underlying", "snapshot_ts", _SNAPSHOTS,
+            (Table("option_snapshots", ("contract_symbol", "snapshot_ts", "provider", "feed"), _SNAPSHOTS),),
+            captured=True,
+        ),
+        Dataset(
+            "universe-members", 1, "universe", "", _MEMBERS,
+            (Table("universe_members", ("universe", "symbol", "added_date"), _MEMBERS, keyed=True),),
         ),
     )
 }  # fmt: skip

@@ -1,6 +1,6 @@
 """The tables and views of a DuckDB database, version by version."""
 
-from stagingest.datasets import LABELS, dataset
+from stagingest.datasets import DATASETS, LABELS, dataset
 from stagingest.sql import create, quoted
 
 # One row for every final outcome, with or without a file. `series` is Series.id, the exact name of endpoint and
@@ -129,6 +129,12 @@ CREATE TABLE open_windows (
     series VARCHAR NOT NULL, params JSON NOT NULL, symbols VARCHAR[] NOT NULL, window_start DATE NOT NULL,
     window_end DATE NOT NULL)
 """
+# Besides: of captures every answer counts its rows, not only the newest of a day.
+_COVERAGE_3 = _COVERAGE_2.replace(
+    "symbol_rows FROM piece)",
+    "symbol_rows FROM piece\n"
+    "          UNION SELECT series, symbols, staging, seq, symbol_rows FROM span WHERE dataset = 'option-snapshots')",
+)
 _FIRST_TABLES = tuple(
     table for name in ("stock-bars", "option-bars", "option-contracts") for table in dataset(name).tables
 )
@@ -154,8 +160,19 @@ MIGRATIONS: tuple[tuple[int, tuple[str, ...]], ...] = (
         ),
     ),
     (2, (_OPEN, "DROP VIEW option_bars_meta", "DROP VIEW coverage", _COVERAGE_2, _OPTION_BARS_META)),
+    (
+        3,
+        (
+            *map(create, dataset("option-snapshots").tables),
+            "DROP VIEW option_bars_meta",
+            "DROP VIEW coverage",
+            _COVERAGE_3,
+            _OPTION_BARS_META,
+        ),
+    ),
+    (4, tuple(map(create, dataset("universe-members").tables))),
 )
 OUR_NAMES = frozenset(
-    {table.name for table in _FIRST_TABLES}
+    {table.name for data in DATASETS.values() for table in data.tables}
     | {"ledger", "ledger_batches", "schema_migrations", "candles_daily", "coverage", "option_bars_meta", "open_windows"}
 )

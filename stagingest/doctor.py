@@ -159,6 +159,9 @@ def _question(endpoint: Endpoint, now: datetime) -> Request:
     if endpoint.kind is Kind.LISTING:
         options = {"status": "active", "expiry_gte": f"{today.year}-01-01", "expiry_lte": f"{today.year}-12-31"}
         return endpoint.first(Chunk(endpoint.canonical(options), ("AAPL",), Window(today, today + _DAY)))
+    if endpoint.kind is Kind.CAPTURE:
+        options = {"expiry_gte": str(today), "expiry_lte": str(today + 7 * _DAY), "option_type": "call"}
+        return endpoint.first(Chunk(endpoint.canonical(options), ("AAPL",), Window(today, today + _DAY)))
     symbol = "AAPL" if endpoint.dataset == "stock-bars" else f"AAPL{today - 30 * _DAY:%y%m%d}C00200000"
     window = Window(today - 40 * _DAY, today - 35 * _DAY)
     return endpoint.first(Chunk(endpoint.canonical({"timeframe": "1Day"}), (symbol,), window))

@@ -1,15 +1,18 @@
 """How one order is going in a worker, and how it ends."""
 
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 
-from stagingest.model import Outcome
+from stagingest.model import Kind, Outcome
 from stagingest.orders import Cost, Order, Result
 from stagingest.providers import Endpoint
 from stagingest.verdict import Decision
 from stagingest.worker import Beat
+
+# Pages of a chain that are further apart do not show one moment of it (RELIABILITY V10).
+CAPTURE_SPAN = timedelta(minutes=10)
 
 
 @dataclass(slots=True)
@@ -23,7 +26,26 @@ class Errand:
     page_count: int = 0
     cost: Cost = Cost()
     asked_at: datetime | None = None
+    heard_at: datetime | None = None
     not_after: datetime | None = None
+
+    def heard(self, date: datetime | None) -> None:
+        """An answer came, `date` by the provider's clock: a capture is of the moment its first page came."""
+        self.heard_at = date or self.heard_at or datetime.now(UTC)  # two clocks are not compared
+        if self.asked_at is None or (self.endpoint.kind is Kind.CAPTURE and not self.pages):
+            self.asked_at = self.heard_at
+
+    def begin_again(self) -> None:
+        """Forget what came: every page is asked anew, and later."""
+        self.pages.clear()
+        self.asked_at = self.heard_at = None
+
+    @property
+    def stretched(self) -> bool:
+        """Whether the pages of a capture came too far apart to be one."""
+        if self.endpoint.kind is not Kind.CAPTURE or not self.asked_at or not self.heard_at:
+            return False
+        return self.heard_at - self.asked_at > CAPTURE_SPAN
 
     @property
     def canary(self) -> bool:
@@ -41,10 +63,19 @@ class Errand:
 
 
 class OutcomeError(Exception):
-    """The order ends here, with this decision's outcome."""
+    """The order ends here, with this decision's outcome; `again` says that it may be asked anew, once."""
 
-    def __init__(self, outcome: Outcome, reason: str, decision: Decision | None = None, stop: str = "") -> None:
+    def __init__(
+        self,
+        outcome: Outcome,
+        reason: str,
+        decision: Decision | None = None,
+        stop: str = "",
+        *,
+        again: bool = False,
+    ) -> None:
         super().__init__(reason)
+        self.again = again
         self.stop = stop or (decision.stop if decision else "")
         self.outcome = outcome
         self.reason = reason

@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
-from datetime import UTC, datetime
 from functools import partial
 
 from stagingest import limiter, verdict, waits
@@ -176,7 +175,7 @@ class Exchanges:
         with self._lock:
             self._circuits[request.budget] = self._circuits[request.budget].after(verdict.sign(exchange), now_s)
         if isinstance(exchange, Reply):
-            errand.asked_at = errand.asked_at or exchange.date or datetime.now(UTC)
+            errand.heard(exchange.date)
             headers = waits.rate_headers(exchange.headers, exchange.date)
             retry_after_s = waits.retry_after_s(exchange.headers.get("retry-after", ""), exchange.date)
             permits.report(Seen(exchange.status, lease.slot_s, *headers, retry_after_s))

@@ -55,8 +55,9 @@ class Lanes:
             try:
                 self._pages(errand)
             except OutcomeError as end:
-                if not self._begins_again(errand, end.decision):
+                if not end.again and not self._may_begin_again(errand, end.decision):
                     raise
+                errand.begin_again()
                 self._pages(errand)
             return self._kitchen.submit(self._stage, errand).result()
         except OutcomeError as end:
@@ -75,9 +76,8 @@ class Lanes:
         self._kitchen.shutdown()
         self._exchanges.close()
 
-    def _begins_again(self, errand: Errand, decision: Decision | None) -> bool:
+    def _may_begin_again(self, errand: Errand, decision: Decision | None) -> bool:
         """Whether the order is asked anew, once: ending earlier, or because its page token is not known any more."""
-        errand.pages.clear()
         if decision is None or not decision.recent:
             return decision is not None and decision.kind is verdict.Kind.SPLIT and errand.page_count > 0
         # A plan without recent data is asked once more, ending 16 minutes ago (WIRE section 1.3).
@@ -98,6 +98,8 @@ class Lanes:
                 raise OutcomeError(Outcome.CAPPED, f"more than {PAGE_CAP} pages or {ROW_CAP:,} rows")
             asked.add(request)
             page = self._exchanges.page(errand, request)
+            if errand.stretched:
+                raise OutcomeError(Outcome.FAILED, "its pages came too far apart to show one moment", again=True)
             empty = 0 if page.rows else empty + 1
             if empty > EMPTY_PAGES_CAP:
                 raise OutcomeError(Outcome.FAILED, f"{EMPTY_PAGES_CAP} empty pages in a row")

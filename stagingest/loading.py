@@ -15,8 +15,10 @@ from stagingest.errors import FullError, SpoiledError, TargetError, TooLargeErro
 from stagingest.loaded import Loaded, LoadSummary, Skipped
 from stagingest.model import Chunk, Outcome
 from stagingest.planning import merged, minus
-from stagingest.sources import NEVER_LOADED, Staged, damage, is_in, item_of
-from stagingest.targets import Batch, Changes, Item, Receipt, Target, open_window
+from stagingest.sources import NEVER_LOADED, Staged, damage, dataset_of, is_in, item_of
+from stagingest.targets import Changes, Receipt, Target, open_window
+from stagingest.targets.batch import Batch, Item, Mode
+from stagingest.targets.spans import Near
 
 # Between checkpoints; bounds the memory of a load that has hundreds of thousands of entries to take.
 _GROUP = 2_000
@@ -74,7 +76,6 @@ class _Load:
     changes: dict[str, Changes] = field(default_factory=dict)
     batches: int = 0
     last: dict[str, int] = field(default_factory=dict)
-    between: tuple[str, str] = ("", "")
 
     def run(self) -> LoadSummary:
         before = self.target.size_bytes()
@@ -83,9 +84,9 @@ class _Load:
             self._open()
             self._refuse_a_strange_target()
             self.done = {staging: {seq for seq, _ in taken} for staging, taken in self.taken.items()}
-            series = self._survey()
+            near = self._survey()
             if self.entries_due:
-                self._load(series)
+                self._load(near)
             for source in self.sources:
                 self.target.expect(source.staging_id, [open_window(chunk) for chunk in source.open_chunks()])
         except FullError as error:
@@ -124,13 +125,14 @@ class _Load:
                 "Name another --to, or load into it with --adopt.",
             )
 
-    def _survey(self) -> frozenset[str]:
-        """Count what is due; the ids of the series that have rows in it.
+    def _survey(self) -> Near:
+        """Count what is due; what of the ledger it may meet.
 
-        What a fetch stages from here on waits for the next load: its series may not be among these.
+        What a fetch stages from here on waits for the next load: it may meet something else.
         """
-        series = set()
+        lines = set()
         symbols = {""}
+        since = datetime.max
         last = {source.staging_id: 0 for source in self.sources}
         with self._timed("plan"):
             for item in self._due():
@@ -138,11 +140,11 @@ class _Load:
                 last[item.staging] = max(item.entry.seq, last.get(item.staging, 0))
                 self.rows_due += item.entry.rows
                 if item.entry.path:
-                    series.add(item.entry.chunk.series.id)
+                    lines.add(item.line[0])
+                    since = min(since, item.span[0])
                     symbols |= {min(item.entry.chunk.symbols), max(item.entry.chunk.symbols)}
         self.last = last
-        self.between = min(symbols - {""}, default=""), max(symbols)
-        return frozenset(series)
+        return Near(frozenset(lines), min(symbols - {""}, default=""), max(symbols), since)
 
     def _pruned(self) -> tuple[Chunk, ...]:
         """Chunks whose files another target answered for when they were removed, and that this one lacks."""
@@ -152,6 +154,8 @@ class _Load:
                 continue
             done = self.done.get(source.staging_id, ())
             for entry in source.entries():
+                if dataset_of(entry).captured:
+                    continue  # its moment is over: no fetch brings it again
                 if entry.seq in done and entry.outcome in _HELD:
                     for symbol in entry.chunk.symbols:
                         held[entry.chunk.series.id, symbol].append(entry.chunk.window)
@@ -169,10 +173,11 @@ class _Load:
         items = (item for _, item in heapq.merge(*streams, key=itemgetter(0)))
         return (item for item in items if item.entry.seq <= self.last.get(item.staging, item.entry.seq))
 
-    def _load(self, series: frozenset[str]) -> None:
+    def _load(self, near: Near) -> None:
+        self._warn_of_a_small_disk()
         with self._timed("plan"):
             planner = Planner(
-                self.target.spans(series, *self.between),
+                self.target.spans(near),
                 self.target.unexplained(),
                 {s.staging_id: self._frontier(s.staging_id) for s in self.sources},
             )
@@ -182,8 +187,16 @@ class _Load:
                 batches = planner.batches(group, self.batch_rows)
             for batch in batches:
                 self._take(batch)
-            with self._timed("checkpoint"):
-                self.target.settle()
+                if batch is batches[-1] or batch.mode is Mode.REPLACE:  # what was deleted is in memory until then
+                    with self._timed("checkpoint"):
+                        self.target.settle()
+
+    def _warn_of_a_small_disk(self) -> None:
+        free = self.target.free_bytes()
+        need = self.rows_due * _ROW_BYTES
+        if free is not None and free < need:
+            said = f"{self.rows_due:,} rows need about {need / 1e6:,.1f} MB, and {free / 1e6:,.1f} MB are free there."
+            self.listener(Loaded(0, 0, self.entries_due, 0, self.rows_due, said))
 
     def _frontier(self, staging: str) -> Frontier:
         last = max((seq for seq, _ in self.taken[staging]), default=0)
@@ -211,21 +224,33 @@ class _Load:
         self.listener(Loaded(self.batches, self.entries, self.entries_due, self.rows, self.rows_due))
 
     def _try(self, batch: Batch) -> tuple[Batch, Receipt]:
-        """Load a batch: what of it is in. After an error only the ledger knows; what is not in is tried once more,
-        in halves when it was too large, and item by item when the target gave itself up twice.
+        """Load a batch: what of it is in. After an error only the ledger knows; what is not in is tried once more, in
+        halves when it was too large, and item by item when the target gave itself up twice.
         """
         try:
             return batch, self.target.take(batch)
         except TargetError as error:
-            self._reopen()
-            parts = batch.halves() if isinstance(error, TooLargeError) else (batch,)
+            too_large = isinstance(error, TooLargeError)
+        self._reopen()
         if all((item.entry.seq, item.entry.sha256) in self.taken[item.staging] for item in batch.items):
             return batch, Receipt(batch.rows, 0)
+        if too_large and len(batch.items) > 1:
+            return self._in_halves(batch)
         try:
-            return batch, sum((self.target.take(part) for part in parts), Receipt(0, 0))
+            return batch, self.target.take(batch)
         except SpoiledError as error:
             self._reopen()
             return self._one_by_one(batch, error)
+
+    def _in_halves(self, batch: Batch) -> tuple[Batch, Receipt]:
+        taken: list[Item] = []
+        receipt = Receipt(0, 0)
+        for half in batch.halves():
+            part, more = self._try(half)
+            self.target.settle()  # gives back the memory it took
+            taken += part.items
+            receipt += more
+        return replace(batch, items=tuple(taken)), receipt
 
     def _one_by_one(self, batch: Batch, error: SpoiledError) -> tuple[Batch, Receipt]:
         """Load what a target bears; one file it does not is set aside, with a second it is not the files' fault."""

@@ -41,7 +41,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Window:
-    """Half-open interval of New York days, `[start, end)`."""
+    """Half-open interval of New York days, `[start, end)`; of instants where captures are told apart."""
 
     start: date
     end: date
@@ -97,6 +97,10 @@ class Chunk:
             window = self.window
             text = (self.series.id, window.start.isoformat(), window.end.isoformat(), *self.symbols)
             object.__setattr__(self, "id", _digest(*text))
+
+    def at(self, moment: datetime) -> "Chunk":
+        """The capture planned at `moment`: each is a chunk of its own, however many there are of a day."""
+        return Chunk(self.series, self.symbols, self.window, _digest(self.id, moment.isoformat()))
 
     def of(self, symbols: tuple[str, ...]) -> "Chunk":
         """The same series and window for other symbols."""

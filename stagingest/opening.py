@@ -1,31 +1,16 @@
 """What a run finds of the runs before it, and settles before it asks anything."""
 
-import shlex
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from stagingest import locks, staging, strikes
+from stagingest import catalog, locks, staging, strikes
 from stagingest.agenda import STRIKES
-from stagingest.errors import StagingError
 from stagingest.loads import read_complaints
 from stagingest.manifest import Ack, Manifest
-from stagingest.model import Chunk, Outcome
+from stagingest.model import Chunk, Kind, Outcome
 from stagingest.orders import Order, Result
 from stagingest.tally import Tally
-
-
-def refuse_lost_manifest(root: Path) -> None:
-    """A directory with files and no manifest has lost it: a new one would know nothing of them.
-
-    Raises StagingError naming the command that rebuilds it.
-    """
-    path = root / Manifest.file
-    if not (path.exists() and path.stat().st_size) and next((root / "data").rglob("*.parquet"), None):
-        raise StagingError(
-            f"{root} holds staged files and no manifest.",
-            f"Run `stagingest repair --staging {shlex.quote(str(root))}`.",
-        )
 
 
 def tidy(root: Path, manifest: Manifest) -> None:
@@ -48,9 +33,14 @@ def tidy(root: Path, manifest: Manifest) -> None:
 
 
 def close_stale(manifest: Manifest, chunks: Sequence[Chunk], run: str, now: datetime) -> None:
-    """Open chunks that do not ask any more what is wanted are closed: they are planned anew."""
-    result = Result(Outcome.LOST, "the run ended before it; it is planned anew")
-    manifest.record([Ack(Order(run, 0, chunk), result, False, now, 1) for chunk in chunks])
+    """Open chunks that do not ask any more what is wanted are closed: they are planned anew, captures only if asked."""
+    acks = []
+    for chunk in chunks:
+        gone = catalog.endpoint(chunk.series.endpoint).kind is Kind.CAPTURE
+        why = "its moment is over" if gone else "it is planned anew"
+        result = Result(Outcome.LOST, f"the run ended before it; {why}")
+        acks.append(Ack(Order(run, 0, chunk), result, False, now, 1))
+    manifest.record(acks)
 
 
 def give_up_killers(

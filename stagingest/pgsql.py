@@ -5,7 +5,9 @@ Names come from the tables of `datasets` and pass through `quoted`; values are a
 
 # ruff: noqa: S608 - text is composed here and nowhere else, from quoted names only
 
-from stagingest.datasets import Table, dataset
+from collections.abc import Sequence
+
+from stagingest.datasets import DATASETS, Dataset, Table, dataset
 from stagingest.sql import quoted
 
 _TYPES = {
@@ -59,16 +61,17 @@ def upsert(table: Table, *, newest: bool) -> str:
     )
 
 
-def remove_within(table: Table, time: str) -> str:
-    """Delete the rows in whole windows ($1: JSON, a list of them); how many."""
-    others = [name for name in table.key if name != time]
-    kinds = ", ".join(f"{quoted(name)} TEXT" for name in others)
-    same = " AND ".join(f"held.{quoted(name)} = w.{quoted(name)}" for name in others)
+def remove_within(data: Dataset, table: Table, fixed: Sequence[str]) -> str:
+    """Delete the rows in windows ($1: JSON, a list of symbols, since, until) that have the values $2, $3 … in the key
+    columns `fixed`; how many.
+    """
+    time = quoted(data.time)
+    same = " AND ".join(f"held.{quoted(name)} = ${number}" for number, name in enumerate(fixed, 2))
     return (
         f"WITH gone AS (DELETE FROM {quoted(table.name)} AS held USING json_to_recordset($1::json) "
-        f"AS w({kinds}, since TIMESTAMP, until TIMESTAMP, whole BOOLEAN) "
-        f"WHERE w.whole AND {same} AND held.{quoted(time)} >= w.since AND held.{quoted(time)} < w.until "
-        "RETURNING 1) SELECT count(*) FROM gone"
+        f"AS w(symbols TEXT[], since TIMESTAMP, until TIMESTAMP), unnest(w.symbols) AS asked(symbol) "
+        f"WHERE held.{quoted(data.symbol)} = asked.symbol AND held.{time} >= w.since AND held.{time} < w.until "
+        f"AND {same} RETURNING 1) SELECT count(*) FROM gone"
     )
 
 
@@ -114,9 +117,10 @@ FROM json_to_recordset($1::json) AS entering(
     covers BOOLEAN, asked_at TIMESTAMP, loaded_at TIMESTAMP)
 """
 SPANS = """
-SELECT series, array_to_json(symbols)::TEXT, window_start, window_end
-FROM ledger WHERE "rows" > 0 AND series IN (SELECT json_array_elements_text($1::json))
-    AND EXISTS (SELECT 1 FROM unnest(symbols) AS symbol HAVING min(symbol COLLATE "C") <= $3 COLLATE "C"
+WITH wanted AS (SELECT json_array_elements_text($1::json) AS line)
+SELECT line, array_to_json(symbols)::TEXT, window_start, window_end, asked_at
+FROM ledger JOIN wanted ON line = series OR (line = endpoint AND asked_at >= $4::TIMESTAMP)
+WHERE "rows" > 0 AND EXISTS (SELECT 1 FROM unnest(symbols) AS symbol HAVING min(symbol COLLATE "C") <= $3 COLLATE "C"
         AND max(symbol COLLATE "C") >= $2 COLLATE "C")
 """
 _CANDLES = """
@@ -184,14 +188,23 @@ SELECT symbol AS contract_symbol, provider, series, params, status, "rows", star
 _FIRST_TABLES = tuple(
     table for name in ("stock-bars", "option-bars", "option-contracts") for table in dataset(name).tables
 )
-HYPERTABLES = (("stock_bars", "ts"), ("option_bars", "ts"))
+# Besides: of captures every answer counts its rows, not only the newest of a day.
+_COVERAGE_3 = _COVERAGE.replace("CREATE VIEW", "CREATE OR REPLACE VIEW").replace(
+    "symbol_rows FROM piece)",
+    "symbol_rows FROM piece\n"
+    "          UNION SELECT series, symbol, staging, seq, symbol_rows FROM span WHERE dataset = 'option-snapshots')",
+)
+# Migration -> the tables it makes that TimescaleDB divides by time, and their time.
+HYPERTABLES = {1: (("stock_bars", "ts"), ("option_bars", "ts")), 2: (("option_snapshots", "snapshot_ts"),)}
 MIGRATIONS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (
         1,
         (*map(create, _FIRST_TABLES), _LEDGER, _BATCHES, _OPEN, _MIGRATIONS, _CANDLES, _COVERAGE, _OPTION_BARS_META),
     ),
+    (2, (*map(create, dataset("option-snapshots").tables), _COVERAGE_3)),
+    (3, tuple(map(create, dataset("universe-members").tables))),
 )
 OUR_NAMES = frozenset(
-    {table.name for table in _FIRST_TABLES}
+    {table.name for data in DATASETS.values() for table in data.tables}
     | {"ledger", "ledger_batches", "schema_migrations", "candles_daily", "coverage", "option_bars_meta", "open_windows"}
 )

@@ -5,7 +5,7 @@ import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from stagingest.errors import StagingError, UsageError
 from stagingest.loads import Loads
 from stagingest.locks import Lock
 from stagingest.manifest import Ack, Manifest
-from stagingest.model import Chunk, Outcome, Series, Window
+from stagingest.model import Chunk, Kind, Outcome, Series, Window
 from stagingest.orders import Order, Part, Result
 from stagingest.store import DamagedError
 
@@ -185,6 +185,8 @@ def _read(root: Path, path: str) -> _Read:
     series = Series.of(endpoint.name, {name: value for name, _, value in pairs})
     start, _, end = said["window"].partition("..")
     chunk = Chunk(series, tuple(said["symbols"].split(",")), Window(date.fromisoformat(start), date.fromisoformat(end)))
+    if endpoint.kind is Kind.CAPTURE:  # its name alone tells it from others of the day
+        chunk = replace(chunk, id=Path(path).name.partition(".")[0])
     not_after = datetime.fromisoformat(said["not_after"]) if said.get("not_after") else None
     order = Order(said["run"], int(said["number"]), chunk, not_after, series.adjusted)
     asked_at = datetime.fromisoformat(said["asked_at"])

@@ -6,11 +6,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Self
 
-from stagingest.datasets import dataset
+from stagingest.datasets import Dataset, dataset
 from stagingest.loads import Loads
 from stagingest.manifest import Manifest
 from stagingest.model import Chunk, Entry, Outcome
-from stagingest.targets import Item
+from stagingest.targets.batch import Item
 
 NEVER_LOADED = frozenset({Outcome.SPLIT, Outcome.DEFERRED})
 """Outcomes that are not the last word on a chunk."""
@@ -70,7 +70,12 @@ class Staged:
 
 def item_of(staging_id: str, root: Path, entry: Entry) -> Item:
     """The entry of the staging directory at `root` as a target takes it."""
-    return Item(staging_id, root.absolute(), dataset(entry.chunk.series.endpoint.partition("/")[2]), entry)
+    return Item(staging_id, root.absolute(), dataset_of(entry), entry)
+
+
+def dataset_of(entry: Entry) -> Dataset:
+    """What the rows of an entry are."""
+    return dataset(entry.chunk.series.endpoint.partition("/")[2])
 
 
 def is_in(entry: Entry, taken: Container[tuple[int, str]], seqs: Container[int]) -> bool:

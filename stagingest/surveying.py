@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from types import MappingProxyType
 
-from stagingest import catalog, givenup, planning, settings
+from stagingest import captures, catalog, givenup, planning, settings
 from stagingest.loads import read_complaints
 from stagingest.manifest import Manifest
-from stagingest.model import Chunk, Job, Kind, Series, Window
+from stagingest.model import Chunk, Cut, Job, Kind, Series, Window
 from stagingest.planning import Anchors, Estimate, Few
 from stagingest.tally import Failure
 
@@ -100,7 +100,7 @@ def survey(
         tuple(jobs),
         tuple(chunk for due in found for chunk in due.fresh),
         tuple(chunk for due in found for chunk in due.live),
-        tuple(chunk for due in found for chunk in due.stale),
+        (*(chunk for due in found for chunk in due.stale), *(captures.left_open(manifest) if manifest else ())),
         estimates,
         len(asked),
         len(asked - left),
@@ -141,6 +141,8 @@ def _due(
     """
     endpoint = catalog.endpoint(job.series.endpoint)
     cut = endpoint.cut(job.series)
+    if endpoint.kind is Kind.CAPTURE:
+        return _capture(job, manifest, now, cut, resume=complaints is not None)
     live: list[Chunk] = []
     stale: list[Chunk] = []
     for chunk in manifest.open_chunks(job.series) if manifest else ():
@@ -158,6 +160,16 @@ def _due(
     final = endpoint.final_before(job.series, now)
     fresh = planning.due(job, cut, final, known, live, anchors, in_flight)
     return _Due(fresh, live, stale, planning.estimate([*live, *fresh], cut), known)
+
+
+def _capture(job: Job, manifest: Manifest | None, now: datetime, cut: Cut, *, resume: bool) -> _Due:
+    """A moment is always due, but for what was refused today; who was asked longest ago, or never, comes first."""
+    known = manifest.coverage(job.series) if manifest and resume else {}
+    last = captures.asked_last(manifest, job.series) if manifest else {}
+    asked = (replace(each, symbols=tuple(sorted(each.symbols, key=lambda s: last.get(s, "")))) for each in job.asked)
+    planned = planning.due(Job(job.series, tuple(asked)), cut, date.min, known)
+    fresh = [chunk.at(now) for chunk in planned]
+    return _Due(fresh, [], [], planning.estimate(fresh, cut), known)
 
 
 def _may_wait(chunk: Chunk, kind: Kind, job: Job) -> bool:

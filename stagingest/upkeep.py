@@ -25,6 +25,9 @@ _OPTIONS = {
     "asof": ("asof", ""),
     "expiry_gte": ("expiry-gte", ""),
     "expiry_lte": ("expiry-lte", ""),
+    "strike_gte": ("strike-gte", ""),
+    "strike_lte": ("strike-lte", ""),
+    "option_type": ("type", ""),
 }
 
 
@@ -109,14 +112,14 @@ def commands(chunks: Iterable[Chunk]) -> list[tuple[str, ...]]:
 
 
 def _command(series: Series, found: Sequence[Chunk]) -> tuple[str, ...]:
-    listing = catalog.endpoint(series.endpoint).kind is Kind.LISTING
+    history = catalog.endpoint(series.endpoint).kind is Kind.HISTORY
     names = sorted({symbol for chunk in found for symbol in chunk.symbols})
-    words = ["fetch", series.endpoint, "--underlyings" if listing else "--symbols", ",".join(names)]
+    words = ["fetch", series.endpoint, "--symbols" if history else "--underlyings", ",".join(names)]
     for name, value in series.params:
         option, default = _OPTIONS.get(name, ("", value))
         if value != default:
             words += [f"--{option}", value]
-    if not listing:
+    if history:
         words += ["--start", str(min(chunk.window.start for chunk in found))]
         words += ["--end", str(max(chunk.window.end for chunk in found) - _DAY)]
     return tuple(words)

@@ -9,7 +9,7 @@ from pathlib import Path
 from stagingest import locks, staging
 from stagingest.manifest import Manifest
 from stagingest.model import Entry, Outcome
-from stagingest.sources import NEVER_LOADED, damage, is_in, item_of
+from stagingest.sources import NEVER_LOADED, damage, dataset_of, is_in, item_of
 from stagingest.targets import Target
 
 
@@ -74,8 +74,12 @@ def _of_target(root: Path, target: Target, identity: str, entries: list[Entry], 
         rows = sum(entry.rows for entry in lacking)
         what = f"{len(lacking)} entries with {rows:,} rows are not in {target.name}"
         yield Disagreement(what, f"stagingest load --staging {here} --to {to}")
-    if pruned:
-        what = f"{len(pruned)} entries were pruned and are not in {target.name}"
+    past = [entry for entry in pruned if dataset_of(entry).captured]
+    if past:
+        what = f"{len(past)} captures were pruned and are not in {target.name}"
+        yield Disagreement(what, "their moment is over: they are only where they were loaded before")
+    if len(pruned) > len(past):
+        what = f"{len(pruned) - len(past)} entries were pruned and are not in {target.name}"
         yield Disagreement(what, f"`stagingest load --staging {here} --to {to}` prints the fetches that ask them again")
     strange = seqs - {entry.seq for entry in entries}
     if strange:

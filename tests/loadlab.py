@@ -32,6 +32,9 @@ BARS = Series.of("alpaca/stock-bars", SIP)
 IEX = Series.of("alpaca/stock-bars", {**SIP, "feed": "iex"})
 OPTIONS = Series.of("alpaca/option-bars", {"interval": "1d"})
 ACTIVE = Series.of("alpaca/option-contracts", {"status": "active"})
+BOUNDS = ("strike_gte", "strike_lte", "option_type", "expiry_gte", "expiry_lte")
+CHAIN = Series.of("alpaca/option-snapshots", {"feed": "indicative", **dict.fromkeys(BOUNDS, "")})
+CALLS = Series.of("alpaca/option-snapshots", {**dict(CHAIN.params), "option_type": "call"})
 INACTIVE = Series.of("alpaca/option-contracts", {"status": "inactive"})
 
 
@@ -130,6 +133,14 @@ def contract(symbol: str, as_of: int, **values: Any) -> dict[str, Any]:
         "expiry": date(2024, 6, 21), "option_type": "call", "strike": Decimal("150.500"), "multiplier": 100.0,
         "size": 100.0, "style": "american", "status": "active", "deliverables": '[{"symbol":"AAPL"}]',
         "as_of_date": day(as_of), "open_interest": 7, "raw_json": '{"id":1}', **values,
+    }  # fmt: skip
+
+
+def snapshot(symbol: str, moment: datetime, bid: float, **values: Any) -> dict[str, Any]:
+    """A snapshot of a contract of AAPL, captured at `moment`."""
+    return {
+        "contract_symbol": symbol, "snapshot_ts": moment.replace(tzinfo=None), "provider": "alpaca",
+        "feed": "indicative", "underlying": "AAPL", "bid": bid, **values,
     }  # fmt: skip
 
 

@@ -2,7 +2,9 @@
 
 A bar is (symbol, ts in microseconds since 1970 UTC, open, high, low, close, volume, trade_count, vwap). A contract is
 (contract_symbol, underlying, root_symbol, expiry, option_type, strike, multiplier, size, style, status, open_interest,
-open_interest_date, close_price, close_price_date).
+open_interest_date, close_price, close_price_date). A snapshot is (contract_symbol, implied_volatility, delta, gamma,
+theta, vega, rho, bid, bid_size, ask, ask_size, quote_ts, last_price, last_size, trade_ts, day_open ... day_vwap), all
+stamps in microseconds since 1970 UTC.
 """
 
 import json
@@ -10,6 +12,7 @@ import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +37,24 @@ _CONTRACT = (
     "close_price",
     "close_price_date",
 )
+_SNAPSHOT = {
+    "implied_volatility": "impliedVolatility",
+    **{greek: f"greeks.{greek}" for greek in ("delta", "gamma", "theta", "vega", "rho")},
+    "bid": "latestQuote.bp",
+    "bid_size": "latestQuote.bs",
+    "ask": "latestQuote.ap",
+    "ask_size": "latestQuote.as",
+    "quote_ts": "latestQuote.t",
+    "last_price": "latestTrade.p",
+    "last_size": "latestTrade.s",
+    "trade_ts": "latestTrade.t",
+    "day_open": "dailyBar.o",
+    "day_high": "dailyBar.h",
+    "day_low": "dailyBar.l",
+    "day_close": "dailyBar.c",
+    "day_volume": "dailyBar.v",
+    "day_vwap": "dailyBar.vw",
+}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -68,6 +89,28 @@ def bar_rows(by_symbol: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[tuple
 def contract_rows(contracts: Iterable[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
     """Sorted rows of contracts as the trading host writes them."""
     return sorted(map(_contract, contracts))
+
+
+def snapshot_rows(by_symbol: Mapping[str, Mapping[str, Any]]) -> list[tuple[Any, ...]]:
+    """Sorted rows of `{"AAA260116C00100000": {"greeks": ..., "latestQuote": ..., ...}, ...}`."""
+    return sorted((symbol, *map(partial(_member, one), _SNAPSHOT.values())) for symbol, one in by_symbol.items())
+
+
+def _member(snapshot: Mapping[str, Any], path: str) -> Any:
+    *parts, key = path.split(".")
+    for part in parts:
+        snapshot = snapshot.get(part) or {}
+    value = snapshot.get(key)
+    return _micros(datetime.fromisoformat(value)) if isinstance(value, str) else value
+
+
+def staged_snapshot_rows(paths: Iterable[Path]) -> list[tuple[Any, ...]]:
+    """Sorted rows of staged files of `option-snapshots`."""
+    return sorted((row["contract_symbol"], *(_told(row[name]) for name in _SNAPSHOT)) for row in _staged(paths))
+
+
+def _told(value: Any) -> Any:
+    return _micros(value.replace(tzinfo=UTC)) if isinstance(value, datetime) else value
 
 
 def staged_bar_rows(paths: Iterable[Path]) -> list[tuple[Any, ...]]:

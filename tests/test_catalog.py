@@ -8,7 +8,8 @@ from stagingest.errors import UsageError
 
 
 def test_every_endpoint_is_found_by_its_name_and_stages_a_known_dataset() -> None:
-    assert set(catalog.ENDPOINTS) == {"alpaca/stock-bars", "alpaca/option-bars", "alpaca/option-contracts"}
+    names = ("stock-bars", "option-bars", "option-contracts", "option-snapshots")
+    assert {name for name in catalog.ENDPOINTS if name.startswith("alpaca/")} == {f"alpaca/{name}" for name in names}
     for name, endpoint in catalog.ENDPOINTS.items():
         assert catalog.endpoint(name) is endpoint
         assert name == f"{endpoint.provider}/{endpoint.dataset}"

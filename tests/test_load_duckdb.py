@@ -478,6 +478,34 @@ def test_a_batch_too_large_for_the_memory_is_loaded_in_halves(staging: Staging, 
     assert len(closes(db)) == 8
 
 
+def test_halves_that_are_too_large_are_halved_again(staging: Staging, db: Path) -> None:
+    for symbol in "ABCDEFGH":
+        staging.bars(symbol, 0, 2)
+    target = Cramped(db, threads=1)
+    assert load([staging], target).rows == 16
+    assert target.given == [8, 4, 2, 2, 4, 2, 2]
+    assert len(closes(db)) == 16
+
+
+class Tight(DuckDB):
+    """Has a kilobyte left on its disk."""
+
+    def free_bytes(self) -> int:
+        return 1000
+
+
+def test_a_load_that_will_not_fit_says_so_before_it_begins(staging: Staging, db: Path) -> None:
+    staging.bars("A", 0, 3)
+    told = []
+    load([staging], DuckDB(db, threads=1), listener=told.append)
+    staging.bars("B", 0, 200)
+    load([staging], Tight(db, threads=1), listener=told.append)
+    assert [each.batch for each in told] == [1, 0, 1]
+    assert [each.warning for each in told if each.warning] == [
+        f"{told[1].rows_due:,} rows need about 0.0 MB, and 0.0 MB are free there."
+    ]
+
+
 class Delicate(DuckDB):
     """Gives itself up over the file of one symbol."""
 
@@ -574,7 +602,7 @@ def test_a_newer_database_is_refused(staging: Staging, db: Path) -> None:
     run(db, staging)
     with duckdb.connect(str(db)) as newer:
         newer.execute("INSERT INTO schema_migrations VALUES (99, now()::TIMESTAMP)").fetchall()
-    with pytest.raises(TargetError, match=r"version 99, this one knows 2"):
+    with pytest.raises(TargetError, match=r"version 99, this one knows \d"):
         run(db, staging)
 
 
@@ -847,12 +875,13 @@ def test_a_database_of_the_first_version_is_led_on_and_keeps_its_rows(
     with monkeypatch.context() as patch:
         patch.setattr(ddl, "MIGRATIONS", ddl.MIGRATIONS[:1])
         patch.setattr(DuckDB, "expect", lambda *_: None)
+        patch.setattr(DuckDB, "unexplained", lambda _: frozenset())
         run(db, staging)
     assert ask(db, "SELECT version FROM schema_migrations") == [(1,)]
     before = all_rows(db, STOCKS)
     staging.planned = [Chunk(BARS, ("B",), window(0, 2))]
     assert run(db, staging).rows == 0
-    assert ask(db, "SELECT version FROM schema_migrations ORDER BY 1") == [(1,), (2,)]
+    assert ask(db, "SELECT version FROM schema_migrations ORDER BY 1") == [(number,) for number, _ in ddl.MIGRATIONS]
     assert all_rows(db, STOCKS) == before
     assert ask(db, "SELECT symbol, status FROM coverage ORDER BY 1") == [("A", "ok"), ("B", "pending")]
 
@@ -867,9 +896,10 @@ def test_each_migration_is_whole_or_not_there_and_its_record_with_it(
     with pytest.raises(TargetError, match="nonsense"):
         run(db, staging)
     versions = "SELECT version FROM schema_migrations ORDER BY 1"
-    assert ask(db, versions) == [(1,), (2,), (98,)]
+    ours = [(number,) for number, _ in ddl.MIGRATIONS[:-2]]
+    assert ask(db, versions) == [*ours, (98,)]
     tables = "SELECT table_name FROM duckdb_tables() WHERE table_name IN ('first', 'second')"
     assert ask(db, tables) == [("first",)]
     monkeypatch.setattr(ddl, "MIGRATIONS", (*ddl.MIGRATIONS[:-1], (99, ("CREATE TABLE second (a INTEGER)",))))
     run(db, staging)
-    assert ask(db, versions) == [(1,), (2,), (98,), (99,)]
+    assert ask(db, versions) == [*ours, (98,), (99,)]

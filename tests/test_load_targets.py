@@ -5,19 +5,19 @@ import signal
 import subprocess
 import sys
 import textwrap
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from loadlab import ACTIVE, BARS, IEX, INACTIVE, NOON, Staging, bar, contract, window
+from loadlab import ACTIVE, BARS, CALLS, CHAIN, IEX, INACTIVE, NOON, Staging, bar, contract, snapshot, window
 from targetlab import KINDS, Kind, Rows
 
 from stagingest.datasets import dataset
 from stagingest.errors import HeldError
 from stagingest.loaded import LoadSummary
 from stagingest.loading import load
-from stagingest.model import Chunk, Outcome
+from stagingest.model import Chunk, Outcome, Series
 
 STOCKS = dataset("stock-bars").tables[0]
 CONTRACTS = dataset("option-contracts").tables
@@ -154,6 +154,55 @@ def test_the_newest_listing_of_a_contract_wins_in_any_order(staging: Staging, pl
     names = [column.name for column in CONTRACTS[0].columns]
     assert [row[names.index("status")] for row in contracts] == ["inactive"]
     assert len(snapshots) == 1
+
+
+SNAPSHOTS = dataset("option-snapshots").tables[0]
+CALL, PUT = "AAPL240621C00150500", "AAPL240621P00150500"
+
+
+def captured(staging: Staging, place: Place, moment: datetime, bid: float, *, series: Series = CHAIN) -> None:
+    """Stage a capture of two contracts, or of the call alone."""
+    symbols = (CALL,) if series is CALLS else (CALL, PUT)
+    rows = [snapshot(symbol, moment, bid) for symbol in symbols]
+    staging.stage(Chunk(series, ("AAPL",), window(9, 10)).at(moment), rows, asked_at=moment, covers=False)
+
+
+def bids(place: Place) -> list[tuple[Any, ...]]:
+    """(contract, minutes after noon, bid)."""
+    names = [column.name for column in SNAPSHOTS.columns]
+    symbol, moment, bid = (names.index(name) for name in ("contract_symbol", "snapshot_ts", "bid"))
+    noon = NOON.replace(tzinfo=None)
+    found = place.kind.rows(place.path, SNAPSHOTS)
+    return sorted((row[symbol], (row[moment] - noon).total_seconds() / 60, row[bid]) for row in found)
+
+
+def test_captures_of_one_day_are_plain_inserts_of_one_transaction(staging: Staging, place: Place) -> None:
+    for minute in range(3):
+        captured(staging, place, NOON + timedelta(minutes=minute), float(minute))
+    summary = place.load(staging)
+    assert (summary.rows, summary.replaced, summary.batches) == (6, 0, 1)
+    captured(staging, place, NOON + timedelta(minutes=3), 3.0)
+    summary = place.load(staging)
+    assert (summary.rows, summary.replaced, summary.batches, summary.changes) == (2, 0, 1, {})
+    assert bids(place) == [(symbol, minute, minute) for symbol in (CALL, PUT) for minute in range(4)]
+    assert place.load(staging).entries == 0
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_captures_of_one_instant_meet_whatever_their_bounds(staging: Staging, place: Place, *, replace: bool) -> None:
+    captured(staging, place, NOON, 1.0)
+    place.load(staging)
+    captured(staging, place, NOON, 2.0, series=CALLS)
+    captured(staging, place, NOON, 3.0, series=CALLS)
+    place.load(staging, replace=replace)
+    assert bids(place) == [(CALL, 0, 3.0), (PUT, 0, 1.0)]
+
+
+def test_two_captures_of_one_instant_in_one_load_leave_one_row_each(staging: Staging, place: Place) -> None:
+    captured(staging, place, NOON, 2.0, series=CALLS)
+    captured(staging, place, NOON, 1.0)
+    place.load(staging)
+    assert bids(place) == [(CALL, 0, 1.0), (PUT, 0, 1.0)]
 
 
 def test_a_damaged_file_is_named_and_the_rest_loads(staging: Staging, place: Place) -> None:

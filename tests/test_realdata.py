@@ -1,6 +1,6 @@
 """Real prices, replayed over HTTP, fetched, loaded, and compared with their source row by row."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import Any
 
@@ -94,3 +94,56 @@ def test_contracts_and_their_bars_come_back_row_by_row(tmp_path: Path, realdata:
         assert found == [(0, 0, 3_442)]
         found = difference(place, minutes, "contract_symbol", "ts", source(minute, "\"timestamp\" AT TIME ZONE 'UTC'"))
         assert found == [(0, 0, 54_453)]
+
+
+GREEKS = ("delta", "gamma", "theta", "vega", "rho")
+DAY = ("open", "high", "low", "close", "volume")
+
+
+def chains(realdata: Path) -> tuple[Path, dict[date, list[str]]]:
+    """The file of end-of-day chains, and the underlyings it has of each day."""
+    path = realdata / "option_chain_eod" / "lean_universe.parquet"
+    text = f"SELECT snapshot_date, list(DISTINCT underlying) FROM '{path}' GROUP BY 1 ORDER BY 1"
+    return path, dict(duckdb.execute(text).fetchall())
+
+
+def captured(place: Desk, endpoint: str, days: dict[date, list[str]]) -> None:
+    """Capture each day's chains an hour after its close, then load."""
+    for day, parents in days.items():
+        place.now = datetime.combine(day, time(22), UTC)
+        fetched = place.fetch(endpoint, underlyings=parents)
+        assert (fetched.exit_code, fetched.summary.symbols_had) == (0, len(parents))
+    assert place.load().rows == 59_318
+
+
+def test_59318_rows_of_end_of_day_chains_come_back_row_by_row(tmp_path: Path, realdata: Path) -> None:
+    path, days = chains(realdata)
+    with desk(tmp_path, policy=sim.Policy(page_cap=333), now=NOW, replay=[path]) as place:
+        captured(place, "alpaca/option-snapshots", days)
+        values = ", ".join(f"if(isfinite({name}), {name}, NULL)" for name in ("implied_volatility", *GREEKS))
+        day = ", ".join(f"day_{name}" for name in DAY)
+        mine = f"SELECT contract_symbol, underlying, snapshot_ts::DATE, {values}, {day}"
+        theirs = f"SELECT symbol, underlying, snapshot_date, {values}, {', '.join(DAY)} FROM '{path}'"
+        both = f"({mine} FROM option_snapshots) {{}} ALL ({theirs})"
+        assert rows(place, f"SELECT count(*) FROM ({both.format('INTERSECT')})") == [(59_318,)]
+        assert rows(place, f"SELECT count(*) FROM ({both.format('EXCEPT')})") == [(0,)]
+        counts = "count(*), count(DISTINCT (underlying, snapshot_ts)), count(rho), count(bid), count(open_interest)"
+        assert rows(place, f"SELECT {counts} FROM option_snapshots") == [(59_318, 57, 59_317, 0, 0)]
+
+
+def test_open_interest_comes_back_day_by_day(tmp_path: Path, realdata: Path) -> None:
+    listed = realdata / "option_contracts" / "lean_contracts.parquet"
+    counted = realdata / "option_open_interest" / "lean_daily.parquet"
+    text = f"SELECT date, list(DISTINCT underlying) FROM '{counted}' GROUP BY 1 ORDER BY 1"
+    days = dict(duckdb.execute(text).fetchall())
+    with desk(tmp_path, policy=CUT, now=NOW, replay=[listed, counted]) as place:
+        for day, parents in days.items():
+            place.now = datetime.combine(day, time(22), UTC)
+            place.fetch("option-contracts", underlyings=parents, expiry_gte="2014-01-01", expiry_lte="2018-12-31")
+        place.load()
+        mine = "SELECT contract_symbol, open_interest_date, open_interest FROM option_contract_snapshots"
+        mine += " WHERE open_interest IS NOT NULL"
+        theirs = f"SELECT symbol, date, open_interest FROM '{counted}'"
+        assert rows(place, f"SELECT count(*) FROM ({theirs})") == [(9_000,)]
+        assert rows(place, f"SELECT count(*) FROM ({theirs} EXCEPT {mine})") == [(0,)]
+        assert rows(place, f"SELECT count(*) FROM ({mine} EXCEPT {theirs})") == [(0,)]

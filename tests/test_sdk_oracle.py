@@ -5,7 +5,15 @@ from datetime import date
 import orjson
 import pytest
 from desk import desk
-from sdkrows import ask_oracle, bar_rows, contract_rows, staged_bar_rows, staged_contract_rows
+from sdkrows import (
+    ask_oracle,
+    bar_rows,
+    contract_rows,
+    snapshot_rows,
+    staged_bar_rows,
+    staged_contract_rows,
+    staged_snapshot_rows,
+)
 from simlab import MARKET, NOON, fixed
 
 from stagingest.sim import Policy, Server, Timeframe
@@ -106,6 +114,35 @@ def test_the_tool_stages_exactly_the_rows_alpaca_py_gets(tmp_path, sdk_python):
     assert staged_bar_rows(staged["option-bars"]) == bar_rows(found["option_bars"])
     assert listed == contract_rows(found["option_contracts"])
     assert min(len(listed), len(found["option_bars"]), len(found["stock_bars"])) >= 3
+
+
+@pytest.mark.sdk
+def test_the_tool_stages_exactly_the_snapshots_alpaca_py_gets(tmp_path, sdk_python):
+    bounds = {"feed": "opra", "type": "call", "strike_price_gte": 200.5, "expiration_date_lte": "2024-06-28"}
+    with desk(tmp_path, symbols=["AAAA", "BRK.B"], policy=Policy(page_cap=97)) as place:
+        place.fetch("option-snapshots", underlyings=["AAAA"])
+        place.fetch("option-snapshots", underlyings=["BRK.B"])
+        few = {"strike_gte": "200.5", "option_type": "call", "expiry_lte": "2024-06-28", "feed": "opra"}
+        place.fetch("option-snapshots", underlyings=["AAAA"], **few)
+        whole, other, some = place.paths()
+        symbols = [row[0] for row in staged_snapshot_rows([whole])]
+        chains = [
+            {"underlying_symbol": "AAAA"},
+            {"underlying_symbol": "BRK.B"},
+            {"underlying_symbol": "AAAA", **bounds},
+        ]
+        url = place.server.url
+        found = [snapshot_rows(ask_oracle(sdk_python, url, {"option_chain": each})["option_chain"]) for each in chains]
+        named = ask_oracle(sdk_python, url, {"option_snapshots": {"symbols": symbols}})["option_snapshots"]
+        log = [entry.path for entry in place.server.log]
+
+    assert [staged_snapshot_rows([path]) for path in (whole, other, some)] == found
+    assert snapshot_rows(named) == found[0]
+    assert 0 < len(found[2]) < len(found[0])
+    # Every column is filled somewhere and empty elsewhere, and every chain came in pages.
+    columns = list(zip(*found[0], strict=True))[1:]
+    assert all({value is None for value in column} == {True, False} for column in columns)
+    assert log.count("/v1beta1/options/snapshots/AAAA") > 20
 
 
 def test_staged_rows_compare_with_the_providers(tmp_path):

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 def fetch(as_json: bool, dry_run: bool, env_file: Path | None, **options: Any) -> None:
     """Fetch what is missing of DATASET into the staging directory.
 
-    DATASET is stock-bars, option-contracts or option-bars, or names its provider: alpaca/stock-bars. Keys come from
-    APCA_API_KEY_ID and APCA_API_SECRET_KEY. Run `stagingest load` afterwards, or meanwhile.
+    DATASET is stock-bars, option-contracts, option-bars or option-snapshots, or names its provider: alpaca/stock-bars.
+    Keys come from APCA_API_KEY_ID and APCA_API_SECRET_KEY. Run `stagingest load` afterwards, or meanwhile.
     """
     from stagingest import api
     from stagingest.cli import plan

@@ -56,9 +56,20 @@ _QUESTION = (
     click.option(
         "--symbols", "-s", multiple=True, help="Symbols, separated by commas; option contracts as OCC symbols."
     ),
-    click.option("--symbols-file", metavar="FILE[:COLUMN]", multiple=True, help="A CSV column, or one symbol a line."),
     click.option(
-        "--underlyings", multiple=True, help="Stocks whose contracts are listed, or whose contracts' bars are fetched."
+        "--symbols-file", metavar="FILE[:COLUMN]", multiple=True, help="A CSV column, JSON, or one symbol a line."
+    ),
+    click.option("--watchlist", metavar="NAME", multiple=True, help="A list of the watchlists file."),
+    click.option(
+        "--watchlists-file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="JSON, {name: [symbols]}.  [default: ./watchlists.json, ./data/watchlists.json]",
+    ),
+    click.option("--index", metavar="NAME", multiple=True, help="All who belonged to this universe on some day asked."),
+    click.option(
+        "--underlyings",
+        multiple=True,
+        help="Stocks whose contracts are listed, whose contracts' bars are fetched, or whose chains are captured.",
     ),
     click.option("--provider", help="Provider when DATASET does not name it.  [default: alpaca]"),
     click.option(
@@ -70,12 +81,19 @@ _QUESTION = (
     ),
     click.option("--start", default="max", show_default=True, help="First day, YYYY-MM-DD; max: provider's first."),
     click.option("--end", default="", help="Last day, inclusive.  [default: the last day whose prices are final]"),
-    click.option("--feed", default="sip", show_default=True, help="sip, iex, otc, boats or delayed_sip."),
+    click.option(
+        "--feed",
+        default="",
+        help="sip, iex, otc, boats or delayed_sip; of chains indicative or opra.  [default: sip; indicative]",
+    ),
     click.option("--adjustment", default="raw", show_default=True, help="raw, split, dividend, spin-off or all."),
     click.option("--currency", default="USD", show_default=True, help="ISO 4217 code of the prices."),
     click.option("--asof", default="", help="Day whose symbol names are meant, YYYY-MM-DD; - for no mapping."),
     click.option("--expiry-gte", default="", help="Earliest expiry of contracts; listed by whole years."),
     click.option("--expiry-lte", default="", help="Latest expiry of contracts; listed by whole years."),
+    click.option("--strike-gte", default="", help="Lowest strike of contracts, in dollars."),
+    click.option("--strike-lte", default="", help="Highest strike of contracts, in dollars."),
+    click.option("--type", "option_type", default="", help="Contracts of one type: call or put."),
     *(
         click.option(f"--max-{name}", type=click.IntRange(1), help=f"Ask about so many {name}{more} at most.")
         for name, more in (("underlyings", ""), ("expiries", " of each underlying, the next ones,"), ("contracts", ""))
@@ -96,12 +114,14 @@ def question(command: F) -> F:
 
 def asked(options: dict[str, Any]) -> dict[str, Any]:
     """The keyword arguments of `stagingest.plan` and `stagingest.fetch` in the options of a command."""
-    from stagingest import universe
+    from stagingest import lists
 
     names = listed(options.pop("symbols"))
     for file in options.pop("symbols_file"):
-        names += universe.from_file(file)
+        names += lists.from_file(file)
     options["symbols"] = names
+    for name in ("watchlist", "index"):
+        options[name] = listed(options.pop(name))
     options["underlyings"] = listed(options.pop("underlyings"))
     return options
 

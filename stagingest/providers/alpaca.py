@@ -1,27 +1,23 @@
-"""Alpaca's endpoints: stock bars, option bars, option contracts."""
+"""Alpaca's endpoints: stock bars, option bars, option contracts, option snapshots."""
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
-from difflib import get_close_matches
+from types import MappingProxyType
 
 from stagingest import planning, sessions
 from stagingest.errors import UsageError
 from stagingest.model import Chunk, Cut, Grid, Kind, OptionSymbol, Page, Request, Series
+from stagingest.providers import options as o
+from stagingest.providers.chains import Chain
 from stagingest.providers.timeframe import Timeframe
 
 PAGE_ROWS = 10_000
 FEEDS = ("sip", "iex", "otc", "boats")
 ADJUSTMENTS = ("raw", "split", "dividend", "spin-off", "all")
+OPTION_FEEDS = ("indicative", "opra")
 STATUSES = ("active", "inactive")
-# What `canonical` takes beside the endpoint's own options, when it asks for nothing: one set of options fits all.
-_NOTHING = {
-    "feed": ("", "sip", "delayed_sip"),
-    "adjustment": ("", "raw"),
-    "currency": ("", "USD"),
-    "asof": ("", "latest"),
-}
 
 _TICKER = re.compile(r"[A-Z]+([.\-][A-Z]+)?")
 _CLASS = re.compile(r"([A-Z]+)(?:/([A-Z]+)|-([A-Z]))")
@@ -104,7 +100,7 @@ class StockBars(_Bars):
 
     def canonical(self, options: Mapping[str, str]) -> Series:
         """Options `timeframe` (or `interval`), `feed`, `adjustment`, `currency`, `asof`. Raises UsageError."""
-        _known(self.name, options, ("timeframe", "interval", *_NOTHING))
+        o.known(self.name, options, ("timeframe", "interval", *o.NOTHING))
         return Series.of(
             self.name,
             {
@@ -144,7 +140,7 @@ class OptionBars(_Bars):
 
     def canonical(self, options: Mapping[str, str]) -> Series:
         """Option `timeframe` (or `interval`); what else stock bars know has no meaning here. Raises UsageError."""
-        _known(self.name, options, ("timeframe", "interval"))
+        o.known(self.name, options, ("timeframe", "interval"))
         return Series.of(self.name, {"interval": _interval(options)})
 
     def symbol(self, text: str) -> str | None:
@@ -173,11 +169,11 @@ class OptionContracts:
 
     def canonical(self, options: Mapping[str, str]) -> Series:
         """Options `status`, `expiry_gte`, `expiry_lte` (both inclusive, both required). Raises UsageError."""
-        _known(self.name, options, ("status", "expiry_gte", "expiry_lte"))
-        low, high = (_day(name, options.get(name, "")) for name in ("expiry_gte", "expiry_lte"))
+        o.known(self.name, options, ("status", "expiry_gte", "expiry_lte"))
+        low, high = (o.day(name, options.get(name, "")) for name in ("expiry_gte", "expiry_lte"))
         if low > high:
             raise UsageError(f"expiry_gte {low} is after expiry_lte {high}.", f"The latest is {high}.")
-        status = _one_of("status", options.get("status") or "active", STATUSES)
+        status = o.one_of("status", options.get("status") or "active", STATUSES)
         return Series.of(self.name, {"status": status, "expiry_gte": str(low), "expiry_lte": str(high)})
 
     def symbol(self, text: str) -> str | None:
@@ -218,6 +214,43 @@ class OptionContracts:
         return contracts.read(chunk, request, body)
 
 
+class OptionSnapshots(Chain):
+    """`GET /v1beta1/options/snapshots/{underlying}`.
+
+    The feed is `indicative` unless `opra` is asked for: every plan may see the one, only a signed agreement the other.
+    """
+
+    name = "alpaca/option-snapshots"
+    provider = "alpaca"
+    budget = "alpaca/data"
+    path = "/v1beta1/options/snapshots"
+    feeds = OPTION_FEEDS
+    page_rows = 1_000
+    wire: Mapping[str, str] = MappingProxyType(
+        {
+            "strike_gte": "strike_price_gte",
+            "strike_lte": "strike_price_lte",
+            "option_type": "type",
+            "expiry_gte": "expiration_date_gte",
+            "expiry_lte": "expiration_date_lte",
+        }
+    )
+
+    def symbol(self, text: str) -> str | None:
+        """The underlying, spelled like a stock."""
+        return _ticker(text)
+
+    def plain(self, series: Series) -> tuple[tuple[str, str], ...]:
+        """The feed, always."""
+        return (("feed", series["feed"]),)
+
+    def read(self, chunk: Chunk, request: Request, body: bytes) -> Page:
+        """The page in `body`. Raises PageError."""
+        from stagingest.providers import snapshots
+
+        return snapshots.of_alpaca(chunk, request, body)
+
+
 def _ticker(text: str) -> str | None:
     symbol = text.strip().upper()
     found = _CLASS.fullmatch(symbol)
@@ -226,30 +259,16 @@ def _ticker(text: str) -> str | None:
     return symbol if _TICKER.fullmatch(symbol) else None
 
 
-def _known(endpoint: str, options: Mapping[str, str], names: Iterable[str]) -> None:
-    for name, value in options.items():
-        if name not in names and value not in _NOTHING.get(name, ("",)):
-            raise UsageError(f"{endpoint} has no {name} ({value!r}).", f"It has {', '.join(names)}.")
-
-
-def _one_of(what: str, value: str, valid: Iterable[str]) -> str:
-    text = value.strip().lower()
-    if text in valid:
-        return text
-    near = get_close_matches(text, valid, n=1, cutoff=0.0)[0]
-    raise UsageError(f"There is no {what} {value!r}.", f"The nearest is {near}; there are {', '.join(valid)}.")
-
-
 def _interval(options: Mapping[str, str]) -> str:
     return Timeframe.parse(options.get("timeframe") or options.get("interval") or "1Day").interval
 
 
 def _feed(value: str) -> str:
-    return _one_of("feed", "sip" if value.strip().lower() == "delayed_sip" else value, FEEDS)
+    return o.one_of("feed", "sip" if value.strip().lower() == "delayed_sip" else value, FEEDS)
 
 
 def _adjustment(value: str) -> str:
-    asked = {_one_of("adjustment", part, ADJUSTMENTS) for part in value.split(",")}
+    asked = {o.one_of("adjustment", part, ADJUSTMENTS) for part in value.split(",")}
     if len(asked) > 1 and "raw" in asked:
         raise UsageError(f"Adjustment {value!r} is raw and is not.", "Name raw alone or leave it out.")
     return "all" if "all" in asked else ",".join(part for part in ADJUSTMENTS if part in asked)
@@ -266,16 +285,7 @@ def _asof(value: str) -> str:
     text = value.strip()
     if text in ("", "latest"):
         return ""
-    return text if text == "-" else str(_day("asof", text))
-
-
-def _day(name: str, text: str) -> date:
-    if re.fullmatch(r"\d{4}-\d\d-\d\d", text.strip()):
-        try:
-            return date.fromisoformat(text.strip())
-        except ValueError:
-            pass
-    raise UsageError(f"{name} {text!r} is no day.", "Write YYYY-MM-DD, for example 2024-01-31.")
+    return text if text == "-" else str(o.day("asof", text))
 
 
 def _rfc3339(moment: datetime) -> str:

@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import orjson
 
+from stagingest.sim import chainanswer
 from stagingest.sim.ask import (
     BarsAsk,
     ContractsAsk,
@@ -22,10 +23,12 @@ from stagingest.sim.contracts import Contract
 from stagingest.sim.market import Market
 from stagingest.sim.moments import Moment, stamp
 from stagingest.sim.policy import Policy
+from stagingest.sim.shapes import next_member, rows_member
 
 _RECENT = timedelta(minutes=15)
 _CONTRACTS = "/v2/options/contracts"
 _STOCKS = "/v2/stocks/"
+_SNAPSHOTS = "/v1beta1/options/snapshots"
 JSON = "application/json; charset=UTF-8"
 
 
@@ -89,6 +92,10 @@ def _routed(market: Market, policy: Policy, path: str, query: Query, now: dateti
         if not policy.opra:
             raise Refusal(403, "OPRA agreement is not signed")
         return _bars(market, policy, bars_ask(query, now, option=True), now, moment)
+    underlying = path.removeprefix(_SNAPSHOTS)
+    if underlying == "" or (path.startswith(f"{_SNAPSHOTS}/") and underlying.count("/") == 1):
+        body, rows = chainanswer.alpaca(market, policy, query, now, underlying.removeprefix("/"))
+        return Answer(200, body, rows, "minute")
     single = path.removeprefix(_STOCKS).removesuffix("/bars")
     if path == f"{_STOCKS}bars":
         return _bars(market, policy, bars_ask(query, now), now, moment)
@@ -169,28 +176,13 @@ def _bars_body(policy: Policy, ask: BarsAsk, pieces: Pieces, token: Token | None
     letter = "M" if ask.spec.timeframe.intraday else "D"
     text = token.text(letter, descending=ask.descending) if token else None
     lists = [b'"%s":[%s]' % (symbol.encode(), b",".join(cuts)) for symbol, cuts in pieces]
-    members = [_data(policy, b"bars", b",".join(lists), lists=ask.single)]
+    members = [rows_member(policy, b"bars", b",".join(lists), lists=ask.single)]
     if ask.single:
         rows = b",".join(pieces[0][1]) if pieces else b""
-        members = [_data(policy, b"bars", rows, lists=True), b'"symbol":"%s"' % ask.symbols[0].encode()]
+        members = [rows_member(policy, b"bars", rows, lists=True), b'"symbol":"%s"' % ask.symbols[0].encode()]
     if ask.spec.currency != "USD":
         members.append(b'"currency":"%s"' % ask.spec.currency.encode())
-    return b"{%s}" % b",".join(filter(None, [*members, _next(policy, text)]))
-
-
-def _data(policy: Policy, name: bytes, rows: bytes, *, lists: bool) -> bytes:
-    """The member that holds the rows, in the shape the policy wants for none."""
-    empty = "[]" if lists and policy.empty_shape == "{}" else policy.empty_shape
-    if rows:
-        return b'"%s":%s' % (name, b"[%s]" % rows if lists else b"{%s}" % rows)
-    return b"" if empty == "missing" else b'"%s":%s' % (name, empty.encode())
-
-
-def _next(policy: Policy, token: str | None) -> bytes:
-    if token is not None:
-        return b'"next_page_token":"%s"' % token.encode()
-    missing = policy.last_token == "missing"  # noqa: S105
-    return b"" if missing else b'"next_page_token":%s' % policy.last_token.encode()
+    return b"{%s}" % b",".join(filter(None, [*members, next_member(policy, text)]))
 
 
 # --- contracts
@@ -207,7 +199,7 @@ def _contracts(market: Market, policy: Policy, ask: ContractsAsk, moment: Moment
     token = offset_token(end) if end < len(rows) else None
     if token is None and policy.empty_pages == "last" and page:
         token = offset_token(max(end, len(rows)))
-    members = [_data(policy, b"option_contracts", text, lists=True), _next(policy, token)]
+    members = [rows_member(policy, b"option_contracts", text, lists=True), next_member(policy, token)]
     return Answer(200, b"{%s}" % b",".join(filter(None, members)), len(page))
 
 

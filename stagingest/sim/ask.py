@@ -52,7 +52,7 @@ class Token:
     @classmethod
     def parse(cls, text: str, letter: str, *, descending: bool) -> "Token":
         """The token in `text`. Raises Refusal when it is not one of ours."""
-        raw = _decoded(text)
+        raw = decoded(text)
         idle = raw.startswith("~")
         symbol, found, ns = [*raw.removeprefix("~").split("|"), "", ""][:3]
         if found != letter or not ns.isdecimal() or raw.count("|") != 2:
@@ -110,13 +110,13 @@ class ContractsAsk:
 
 def bars_ask(query: Query, now: datetime, *, single: str = "", option: bool = False) -> BarsAsk:
     """The request for bars in a query. Raises Refusal."""
-    symbols = _symbols(single or query.get("symbols", ""), option=option)
+    symbols = symbols_of(single or query.get("symbols", ""), option=option)
     spec = _spec({"timeframe": query.get("timeframe", "")} if option else query)
-    descending = _choice(query, "sort", ("asc", "desc")) == "desc"
-    limit = _limit(query, 1000)
+    descending = choice(query, "sort", ("asc", "desc")) == "desc"
+    limit = limit_of(query, 1000)
     today = sessions.new_york(now).date()
-    first_ns = _instant_ns(query, "start", late=False) or int(sessions.instant(today).timestamp()) * _NS
-    end_ns = _instant_ns(query, "end", late=True)
+    first_ns = instant_ns(query, "start", late=False) or int(sessions.instant(today).timestamp()) * _NS
+    end_ns = instant_ns(query, "end", late=True)
     last_ns = int(now.timestamp()) * _NS if end_ns is None else end_ns
     if first_ns > last_ns and (end_ns is not None or query.get("start")):
         raise Refusal(400, "end should not be before start")
@@ -134,29 +134,30 @@ def bars_ask(query: Query, now: datetime, *, single: str = "", option: bool = Fa
 
 def contracts_ask(query: Query, today: date) -> ContractsAsk:
     """The request for contracts in a query. Raises Refusal."""
-    expiry, last = _day(query, "expiration_date"), _day(query, "expiration_date_lte")
+    expiry, last = day_of(query, "expiration_date"), day_of(query, "expiration_date_lte")
     if last is None and expiry is None:
         last = today + timedelta(days=6 - today.weekday())
     ppind = query.get("ppind")
     return ContractsAsk(
         underlyings=tuple(sorted(set(filter(None, query.get("underlying_symbols", "").split(","))))),
-        status=_choice(query, "status", ("active", "inactive")),
+        status=choice(query, "status", ("active", "inactive")),
         expiry=expiry,
-        first=_day(query, "expiration_date_gte"),
+        first=day_of(query, "expiration_date_gte"),
         last=last,
         root=query.get("root_symbol", ""),
-        type=_choice(query, "type", ("", "call", "put")),
-        style=_choice(query, "style", ("", "american", "european")),
-        least=_number(query, "strike_price_gte"),
-        most=_number(query, "strike_price_lte"),
+        type=choice(query, "type", ("", "call", "put")),
+        style=choice(query, "style", ("", "american", "european")),
+        least=number(query, "strike_price_gte"),
+        most=number(query, "strike_price_lte"),
         penny=None if ppind is None else ppind.lower() == "true",
         deliverables=query.get("show_deliverables", "").lower() == "true",
-        limit=_limit(query, 100),
+        limit=limit_of(query, 100),
         offset=_offset(query.get("page_token", "")),
     )
 
 
-def _symbols(text: str, *, option: bool) -> tuple[str, ...]:
+def symbols_of(text: str, *, option: bool) -> tuple[str, ...]:
+    """The symbols in a list, sorted, each once. Raises Refusal."""
     symbols = text.split(",") if text else []
     if not symbols:
         raise Refusal(400, "symbols is required")
@@ -175,10 +176,10 @@ def _spec(query: Query) -> Spec:
         raise Refusal(400, f"invalid timeframe: {query.get('timeframe', '')}")
     asof, currency = query.get("asof", "-"), query.get("currency") or "USD"
     if asof != "-":
-        _day(query, "asof")
+        day_of(query, "asof")
     if not re.fullmatch(r"[A-Z]{3}", currency):
         raise Refusal(400, f"invalid currency: {currency}")
-    return Spec(timeframe, _choice(query, "feed", tuple(FEEDS)), _adjustment(query), currency)
+    return Spec(timeframe, choice(query, "feed", tuple(FEEDS)), _adjustment(query), currency)
 
 
 def _adjustment(query: Query) -> frozenset[str]:
@@ -188,21 +189,24 @@ def _adjustment(query: Query) -> frozenset[str]:
     return frozenset(_ADJUSTMENTS) if "all" in named else named - {"raw"}
 
 
-def _choice(query: Query, name: str, known: tuple[str, ...]) -> str:
+def choice(query: Query, name: str, known: tuple[str, ...]) -> str:
+    """The value of a parameter that has few, the first by default. Raises Refusal."""
     value = query.get(name) or known[0]
     if value not in known:
         raise Refusal(400, f"invalid {name}: {value}")
     return value
 
 
-def _limit(query: Query, default: int) -> int:
+def limit_of(query: Query, default: int, most: int = MOST_ROWS) -> int:
+    """How many rows a page may have. Raises Refusal."""
     text = query.get("limit", str(default))
-    if not text.isdecimal() or not 1 <= int(text) <= MOST_ROWS:
-        raise Refusal(400, f"invalid limit: {text} (1 to {MOST_ROWS})")
+    if not text.isdecimal() or not 1 <= int(text) <= most:
+        raise Refusal(400, f"invalid limit: {text} (1 to {most})")
     return int(text)
 
 
-def _day(query: Query, name: str) -> date | None:
+def day_of(query: Query, name: str) -> date | None:
+    """The day in a parameter, None without it. Raises Refusal."""
     text = query.get(name)
     if not text:
         return None
@@ -212,20 +216,21 @@ def _day(query: Query, name: str) -> date | None:
         raise Refusal(400, f"invalid {name}: {text}") from None
 
 
-def _number(query: Query, name: str) -> Decimal | None:
+def number(query: Query, name: str) -> Decimal | None:
+    """The number in a parameter, None without it. Raises Refusal."""
     try:
         return Decimal(query[name]) if query.get(name) else None
     except InvalidOperation:
         raise Refusal(400, f"invalid {name}: {query[name]}") from None
 
 
-def _instant_ns(query: Query, name: str, *, late: bool) -> int | None:
+def instant_ns(query: Query, name: str, *, late: bool) -> int | None:
     """An RFC 3339 instant, or a date: the start of New York's day, or its last nanosecond."""
     text = query.get(name)
     if not text:
         return None
     if len(text) == 10:
-        day = _day(query, name)
+        day = day_of(query, name)
         assert day is not None
         edge = sessions.instant(day + timedelta(days=1)) if late else sessions.instant(day)
         return int(edge.timestamp()) * _NS - late
@@ -239,7 +244,8 @@ def _instant_ns(query: Query, name: str, *, late: bool) -> int | None:
     return int(moment.astimezone(UTC).timestamp()) * _NS + int((found[2] or "0").ljust(9, "0"))
 
 
-def _decoded(text: str) -> str:
+def decoded(text: str) -> str:
+    """What a page token says. Raises Refusal."""
     try:
         return b64decode(text, validate=True).decode()
     except ValueError:
@@ -247,7 +253,7 @@ def _decoded(text: str) -> str:
 
 
 def _offset(text: str) -> int:
-    raw = _decoded(text) if text else "0"
+    raw = decoded(text) if text else "0"
     if not raw.isdecimal():
         raise Refusal(400, "invalid page_token")
     return int(raw)

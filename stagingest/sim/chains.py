@@ -7,7 +7,9 @@ from datetime import date, timedelta
 from decimal import Decimal
 from functools import cache, lru_cache, partial
 from itertools import pairwise
+from typing import Any
 
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -15,13 +17,16 @@ from stagingest import sessions
 from stagingest.sim.bars import Bars, Cache, Timeframe, encode
 from stagingest.sim.chance import seed
 from stagingest.sim.contracts import OCC, Contract
+from stagingest.sim.greeks import snapshot
 from stagingest.sim.moments import Moment
 from stagingest.sim.premiums import premiums, until
+from stagingest.sim.snapshots import Snapshot
 
 FIRST_DAY = date(2024, 2, 1)
 _WEEKLY_LIFE, _MONTHLY_LIFE = timedelta(days=56), timedelta(days=366)
 _WEEKLY_STRIKES, _MONTHLY_STRIKES = 15, 31
 _DAY = timedelta(days=1)
+_BY_DAY = Timeframe(1, "Day")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +120,17 @@ class Chains:
         encoded = self._encoded.get(key, partial(self._encode, underlying, one, timeframe, moment))
         place = encoded.places.get(symbol)
         return encoded.bars.part(*place) if place else None
+
+    def snapshots(self, underlying: str, moment: Moment) -> list[Snapshot]:
+        """The contracts of an underlying that have not expired, as they are at the moment, sorted by symbol."""
+        spot = self._close(underlying, moment.session + _DAY if moment.complete else moment.session)
+        open_ones = (one for one in self.contracts(underlying, moment.today) if one.active(moment.today))
+        return [snapshot(one, spot, self._last_day(one.symbol, moment), moment, self._seed) for one in open_ones]
+
+    def _last_day(self, symbol: str, moment: Moment) -> dict[str, Any] | None:
+        bars = self.bars(symbol, _BY_DAY, moment)
+        last = len(bars.stamps) if bars else 0
+        return orjson.loads(bars.cut(last - 1, last)) | {"t": bars.stamps[last - 1]} if bars and last else None
 
     def _find(self, symbol: str, today: date) -> tuple[str, Expiry] | None:
         found = OCC.fullmatch(symbol)

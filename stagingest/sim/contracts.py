@@ -1,6 +1,7 @@
 """What the imitation knows of an option contract."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -64,6 +65,15 @@ class Contract:
             "ppind": self.penny,
         }
         return row | {"deliverables": [_shares(self.underlying)]} if deliverables else row
+
+
+def of_row(row: Mapping[str, Any]) -> Contract:
+    """The contract in a row with `symbol underlying expiration type strike` and perhaps `style`."""
+    found = OCC.fullmatch(row["symbol"])
+    root = found[1] if found else row["underlying"]
+    strike = Decimal(str(row["strike"]))
+    style = row.get("style") or "american"
+    return Contract(row["symbol"], row["underlying"], root, row["expiration"], row["type"], strike, style)
 
 
 def _shares(underlying: str) -> dict[str, Any]:

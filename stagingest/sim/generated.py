@@ -18,6 +18,7 @@ from stagingest.sim.chance import fraction, seed
 from stagingest.sim.columns import add, mul
 from stagingest.sim.contracts import Contract
 from stagingest.sim.moments import FIRST_DAY, Moment, calendar, periods, stamp
+from stagingest.sim.snapshots import Snapshot
 from stagingest.sim.walks import scaled, seen_by, times, walk, within
 
 Splits = Mapping[str, Sequence[tuple[date, float]]]
@@ -105,6 +106,10 @@ class Generated:
     def contract(self, symbol: str, today: date) -> Contract | None:
         """The contract of that symbol, when it has been listed."""
         return self._chains.contract(symbol, today)
+
+    def snapshots(self, underlying: str, moment: Moment) -> Sequence[Snapshot]:
+        """The contracts of `underlying` that have not expired, sorted by symbol."""
+        return self._chains.snapshots(underlying, moment) if underlying in self._known else ()
 
     # --- days, weeks, months
 

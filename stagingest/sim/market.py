@@ -10,6 +10,7 @@ from stagingest.sim.contracts import Contract
 from stagingest.sim.generated import Generated, Splits, names
 from stagingest.sim.moments import Moment
 from stagingest.sim.replay import Replay
+from stagingest.sim.snapshots import Snapshot
 
 
 class Market(Protocol):
@@ -42,6 +43,9 @@ class Market(Protocol):
 
     def contract(self, symbol: str, today: date) -> Contract | None:
         """The contract of that symbol, when it has been listed."""
+
+    def snapshots(self, underlying: str, moment: Moment) -> Sequence[Snapshot]:
+        """The contracts of `underlying` as they are at the moment, expired ones left out, sorted by symbol."""
 
 
 def market_from(

@@ -3,11 +3,10 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
-from decimal import Decimal
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -15,8 +14,10 @@ import pyarrow.parquet as pq
 from stagingest.errors import UsageError
 from stagingest.sim.bars import Bars, Cache, Spec, Timeframe, encode
 from stagingest.sim.columns import div, mul
-from stagingest.sim.contracts import OCC, Contract
+from stagingest.sim.contracts import OCC, Contract, of_row
 from stagingest.sim.moments import Moment, stamp
+from stagingest.sim.recorded import CHAIN, INTEREST, Recorded
+from stagingest.sim.snapshots import Snapshot
 
 _PRICES = {"open": "o", "high": "h", "low": "l", "close": "c"}
 _COUNTS = {"volume": "v", "trade_count": "n"}
@@ -50,6 +51,7 @@ class Replay:
         self._sources: dict[tuple[bool, str], list[_Source]] = {}
         self._contracts: dict[str, Contract] = {}
         self._bars: Cache[Bars] = Cache(512 << 20)
+        self._recorded = Recorded()
         skipped = [path for path in _files(paths) if not self._take(path)]
         self.skipped = tuple(map(str, skipped))
         if not self._sources and not self._contracts:
@@ -82,11 +84,18 @@ class Replay:
 
     def contracts(self, underlying: str, today: date) -> Sequence[Contract]:
         """The contracts of an underlying, sorted by symbol."""
-        return self._chains.get(underlying, ())
+        return [self._recorded.counted(one, today) for one in self._chains.get(underlying, ())]
 
     def contract(self, symbol: str, today: date) -> Contract | None:
         """The contract of that symbol."""
-        return self._contracts.get(symbol)
+        found = self._contracts.get(symbol)
+        return self._recorded.counted(found, today) if found else None
+
+    def snapshots(self, underlying: str, moment: Moment) -> Sequence[Snapshot]:
+        """The newest recorded chain of an underlying whose session is over, sorted by symbol."""
+        bars = self._until(underlying, Timeframe(1, "Day"), moment, option=False)
+        close = orjson.loads(bars.cut(len(bars.stamps) - 1, len(bars.stamps)))["c"] if bars and bars.stamps else None
+        return self._recorded.snapshots(underlying, moment, close)
 
     @property
     def underlyings(self) -> tuple[str, ...]:
@@ -105,9 +114,16 @@ class Replay:
     def _take(self, path: Path) -> bool:
         """Whether the file has a known shape; if so it is one more source."""
         schema = pq.read_schema(path)
+        if set(schema.names) >= CHAIN:
+            for contract in self._recorded.take_chains(path):
+                self._contracts.setdefault(contract.symbol, contract)
+            return True
+        if set(schema.names) >= INTEREST and "open" not in schema.names:
+            self._recorded.take_interest(path)
+            return True
         if set(schema.names) >= _CONTRACT and "open" not in schema.names:
             for row in pq.read_table(path, columns=sorted(_CONTRACT)).to_pylist():
-                self._contracts.setdefault(row["symbol"], _contract(row))
+                self._contracts.setdefault(row["symbol"], of_row(row))
             return True
         time = next((name for name in ("date", "timestamp") if name in schema.names), "")
         if not {"symbol", *_PRICES, "volume"} <= set(schema.names) or not time or "expiration" in schema.names:
@@ -125,13 +141,6 @@ def _files(paths: Sequence[Path]) -> list[Path]:
             raise UsageError(f"There is nothing to replay at {path}.", "Name Parquet files or directories of them.")
         found += sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
     return found
-
-
-def _contract(row: dict[str, Any]) -> Contract:
-    found = OCC.fullmatch(row["symbol"])
-    root = found[1] if found else row["underlying"]
-    strike = Decimal(str(row["strike"]))
-    return Contract(row["symbol"], row["underlying"], root, row["expiration"], row["type"], strike, row["style"])
 
 
 def _source(path: Path, time: str, optional: list[str]) -> tuple[_Source, str]:

@@ -13,9 +13,12 @@ from stagingest import ddl, disk, sql
 from stagingest.datasets import DATASETS, Table
 from stagingest.errors import StagingError, TargetError
 from stagingest.model import Window
-from stagingest.targets import Batch, Receipt, Span, columns_of, datasets_where, naming, steps_from
+from stagingest.settings import free_bytes
+from stagingest.targets import Receipt, columns_of, datasets_where, naming, steps_from
+from stagingest.targets.batch import Batch
 from stagingest.targets.duckfile import Connection, NoTableError, connect, read
 from stagingest.targets.filling import fill
+from stagingest.targets.spans import Near, Span
 
 __all__ = ["DuckDB", "contracts", "coverage", "read"]
 _GLOB = re.compile(r"[\[\]*?]")
@@ -26,7 +29,8 @@ class DuckDB:
 
     Args:
         path: the file; made with the first `open` when absent.
-        memory_limit: as DuckDB writes it; the process needs up to 200 MiB more.
+        memory_limit: as DuckDB writes it; the process needs up to 200 MiB more. DuckDB is given nine tenths, for what
+            it does not count itself.
         threads: None for one per core.
         temp_dir: where it spills, None for a folder beside it.
         fast: rows of a batch need not keep the order of their files, which costs a fifth less.
@@ -55,7 +59,7 @@ class DuckDB:
         self.path = path.absolute()
         self.name = str(self.path)
         self._settings: dict[str, Any] = {
-            "memory_limit": memory_limit,
+            "memory_limit": _nine_tenths(memory_limit),
             "threads": threads or len(os.sched_getaffinity(0)),
             "storage_compatibility_version": storage_version,
             "preserve_insertion_order": not fast,
@@ -88,11 +92,12 @@ class DuckDB:
         """(seq, sha256) of every entry of that staging directory in the ledger."""
         return frozenset(self._all("SELECT seq, sha256 FROM ledger WHERE staging = $staging", staging=staging))
 
-    def spans(self, series: Iterable[str], low: str, high: str) -> Iterator[Span]:
-        """The windows of these series that the ledger has rows for; at least those of symbols from `low` to `high`."""
-        for of, symbols, starts, ends in self._all(sql.SPANS, series=list(series), low=low, high=high):
-            for start, end in zip(starts, ends, strict=True):
-                yield Span(of, tuple(symbols), Window(start, end))
+    def spans(self, near: Near) -> Iterator[Span]:
+        """The windows that the ledger has rows for; at least those near by."""
+        bounds = {"lines": list(near.lines), "low": near.low, "high": near.high, "since": near.since}
+        for line, symbols, *windows in self._all(sql.SPANS, **bounds):
+            for start, end, asked_at in zip(*windows, strict=True):
+                yield Span.of(line, symbols, start, end, asked_at)
 
     def newest(self, staging: str) -> datetime | None:
         """When (UTC) the newest entry of any other staging directory in the ledger was asked."""
@@ -144,6 +149,10 @@ class DuckDB:
     def size_bytes(self) -> int:
         """Bytes of the file, 0 before it is made."""
         return self.path.stat().st_size if self.path.exists() else 0
+
+    def free_bytes(self) -> int:
+        """Room on its disk."""
+        return free_bytes(self.path)
 
     def _fill(self, table: Table, batch: Batch, now: datetime) -> Receipt:
         receipt = fill(self._all, self._open.registered, table, batch, replace=self._replace)
@@ -229,6 +238,11 @@ class DuckDB:
             message = f"{self.path.name} has a table {foreign[0]} that stagingest did not make."
             raise TargetError(message, "Name another --to, or another --schema.")
         return 0
+
+
+def _nine_tenths(size: str) -> str:
+    number, unit = re.match(r"([\d.]*) *(.*)", size).groups()  # type: ignore[union-attr]
+    return f"{float(number) * 0.9:.6f}{unit}"
 
 
 def contracts(path: Path, underlyings: Iterable[str], schema: str = "main") -> list[tuple[str, date, str]]:

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime
 from typing import Any
 
-from stagingest.model import Window, to_json
+from stagingest.model import to_json
 from stagingest.store import Store
-from stagingest.targets import Span
+from stagingest.targets.spans import Near, Span
 
 _SCHEMA = """
 CREATE TABLE ledger (
@@ -33,14 +33,16 @@ class HiveLedger(Store):
         """As `Target.taken`."""
         return frozenset(self.db.execute("SELECT seq, sha256 FROM ledger WHERE staging = ?", (staging,)))
 
-    def spans(self, series: Iterable[str], low: str, high: str) -> Iterator[Span]:
+    def spans(self, near: Near) -> Iterator[Span]:
         """As `Target.spans`."""
-        wanted = set(series)
-        sql = "SELECT series, symbols, window_start, window_end FROM ledger WHERE rows > 0"
-        for of, symbols, start, end in self.db.execute(sql):
-            names = tuple(json.loads(symbols))
-            if of in wanted and min(names) <= high and max(names) >= low:
-                yield Span(of, names, Window(date.fromisoformat(start), date.fromisoformat(end)))
+        sql = "SELECT series, endpoint, symbols, window_start, window_end, asked_at FROM ledger WHERE rows > 0"
+        for series, endpoint, symbols, start, end, asked in self.db.execute(sql):
+            line = series if series in near.lines else endpoint
+            names, asked_at = json.loads(symbols), datetime.fromisoformat(asked)
+            if line not in near.lines or (line == endpoint and asked_at < near.since):
+                continue
+            if min(names) <= near.high and max(names) >= near.low:
+                yield Span.of(line, names, date.fromisoformat(start), date.fromisoformat(end), asked_at)
 
     def newest(self, staging: str) -> datetime | None:
         """As `Target.newest`."""

@@ -3,11 +3,13 @@
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
+from datetime import UTC
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from stagingest import sessions
 from stagingest.datasets import Dataset, Table
 from stagingest.errors import TargetError
 
@@ -46,7 +48,8 @@ def partitions(rows: pa.Table, data: Dataset, table: Table) -> Iterator[tuple[st
     """The rows by folder (relative, with slashes), each stretch of the same folder as a slice.
 
     Bars lie in months when they are intraday and in years when they are not, by the New York day they belong to; the
-    bars of options and their listings lie by underlying, which the contract's symbol begins with.
+    bars of options and their listings lie by underlying, which the contract's symbol begins with. Captures lie in
+    months by the underlying that was asked.
     """
     if not rows.num_rows:
         return
@@ -59,8 +62,15 @@ def partitions(rows: pa.Table, data: Dataset, table: Table) -> Iterator[tuple[st
 
 
 def _columns(rows: pa.Table, data: Dataset) -> Iterator[tuple[str, pa.Array]]:
+    if data.symbol == "universe":
+        yield "universe", _flat(rows["universe"])
+        return
     if not data.time:
         yield "underlying", _underlying(rows["contract_symbol"])
+        return
+    if data.captured:
+        days = _new_york_days(_flat(rows[data.time]))
+        yield from (("underlying", _flat(rows[data.symbol])), ("year", pc.year(days)), ("month", pc.month(days)))
         return
     interval, days = _flat(rows["interval"]), _flat(rows["session_date"])
     yield "interval", interval
@@ -70,6 +80,13 @@ def _columns(rows: pa.Table, data: Dataset) -> Iterator[tuple[str, pa.Array]]:
     yield "year", pc.year(days)
     intraday = pc.match_substring_regex(interval, "(min|h)$")
     yield "month", pc.if_else(intraday, pc.month(days), pa.scalar(None, pa.int64()))
+
+
+def _new_york_days(stamps: pa.Array) -> pa.Array:
+    """The New York day of each stamp (UTC without zone), of which there are few different ones."""
+    coded = stamps.dictionary_encode()
+    days = [sessions.new_york(stamp.replace(tzinfo=UTC)).date() for stamp in coded.dictionary.to_pylist()]
+    return pa.array(days, pa.date32()).take(coded.indices)
 
 
 def _underlying(contracts: pa.ChunkedArray) -> pa.Array:
@@ -83,7 +100,7 @@ def _flat(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _text(name: str, value: Any) -> str:
-    if name in ("symbol", "underlying"):
+    if name in ("symbol", "underlying", "universe"):
         return encoded(value)
     return f"{value:02}" if name == "month" else str(value)
 

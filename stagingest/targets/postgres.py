@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from stagingest import pgsql, sql
 from stagingest.datasets import Dataset, Table, arrow_schema
 from stagingest.errors import HeldError, TargetError
 from stagingest.locks import patiently
-from stagingest.model import Window
-from stagingest.targets import Batch, Item, Mode, Receipt, Span, datasets_where, naming, steps_from
+from stagingest.targets import Receipt, datasets_where, naming, steps_from
+from stagingest.targets.batch import Batch, Item, Mode
 from stagingest.targets.pgconnection import Connection, shown
+from stagingest.targets.spans import Near, Span
 
 # Any number does that no other program takes: the letters of this one.
 _LOCK = int.from_bytes(b"stagings", "big") >> 1
@@ -76,10 +78,11 @@ class Postgres:
         rows = self._all("SELECT seq, sha256 FROM ledger WHERE staging = $1", staging)
         return frozenset((seq, digest) for seq, digest in rows)
 
-    def spans(self, series: Iterable[str], low: str, high: str) -> Iterator[Span]:
-        """The windows of these series that the ledger has rows for."""
-        for of, symbols, start, end in self._all(pgsql.SPANS, json.dumps(list(series)), low, high):
-            yield Span(of, tuple(json.loads(symbols)), Window(start, end))
+    def spans(self, near: Near) -> Iterator[Span]:
+        """The windows that the ledger has rows for; at least those near by."""
+        bounds = (json.dumps(list(near.lines)), near.low, near.high, near.since.isoformat())
+        for line, symbols, *window in self._all(pgsql.SPANS, *bounds):
+            yield Span.of(line, json.loads(symbols), *window)
 
     def newest(self, staging: str) -> datetime | None:
         """When (UTC) the newest entry of any other staging directory in the ledger was asked."""
@@ -126,6 +129,9 @@ class Postgres:
         finally:
             self.close()
 
+    def free_bytes(self) -> None:
+        """Not known: the disk is the server's."""
+
     def _size(self) -> int:
         text = "SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::BIGINT FROM pg_class WHERE relkind = 'r' "
         return int(self._one(text + "AND relnamespace = to_regnamespace($1)", sql.quoted(self._schema)))
@@ -147,8 +153,13 @@ class Postgres:
         return Receipt(inserted, deleted)
 
     def _clear(self, table: Table, batch: Batch) -> int:
-        windows = json.dumps(list(batch.windows(table)), default=str)
-        return int(self._one(pgsql.remove_within(table, batch.dataset.time), windows))
+        removed = 0
+        for group in batch.groups(table):
+            answers = (item.answered for item in group.files)
+            windows = json.dumps([asdict(answer) for answer in answers if answer.whole], default=str)
+            text = pgsql.remove_within(batch.dataset, table, tuple(group.fixed))
+            removed += int(self._one(text, windows, *group.fixed.values()))
+        return removed
 
     def _ingest(self, table: Table, batch: Batch, into: str, ranks: Sequence[int] | None = None) -> int:
         """Append the rows of all files, a file at a time in memory; how many. Raises TargetError for another number."""
@@ -209,14 +220,15 @@ class Postgres:
             with self._transaction():
                 for statement in statements:
                     self._all(statement)
-                if number == 1:
-                    self._make_hypertables()
+                self._make_hypertables(number)
                 now = self._clock().replace(tzinfo=None).isoformat()
                 self._all("INSERT INTO schema_migrations VALUES ($1, $2::TIMESTAMP)", number, now)
 
-    def _make_hypertables(self) -> None:
-        if self._one("SELECT count(*) FROM pg_proc WHERE proname = 'create_hypertable'"):
-            for table, column in pgsql.HYPERTABLES:
+    def _make_hypertables(self, number: int) -> None:
+        if number in pgsql.HYPERTABLES and self._one(
+            "SELECT count(*) FROM pg_proc WHERE proname = 'create_hypertable'"
+        ):
+            for table, column in pgsql.HYPERTABLES[number]:
                 self._all("SELECT create_hypertable($1::REGCLASS, $2::NAME)", table, column)
 
     def _version(self) -> int:

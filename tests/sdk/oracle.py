@@ -5,9 +5,12 @@ Runs in an environment that has alpaca-py. A question names any of
     {"stock_bars": {"symbols": [...], "timeframe": [1, "Day"], "start": ..., "end": ...,
                     "adjustment": "raw", "feed": "sip"},
      "option_bars": {"symbols": [...], "timeframe": [1, "Hour"], "start": ..., "end": ...},
-     "option_contracts": {"underlying_symbols": [...], "expiration_date_gte": ..., "expiration_date_lte": ...}}
+     "option_contracts": {"underlying_symbols": [...], "expiration_date_gte": ..., "expiration_date_lte": ...},
+     "option_chain": {"underlying_symbol": ..., "feed": "opra", "type": "call", "strike_price_gte": ...},
+     "option_snapshots": {"symbols": [...]}}
 
-with RFC 3339 instants and dates; the answer holds, under the same names, bars by symbol and contracts as they came.
+with RFC 3339 instants and dates; the answer holds, under the same names, bars and snapshots by symbol and contracts as
+they came.
 """
 
 import json
@@ -17,7 +20,7 @@ from datetime import datetime
 from alpaca.data.enums import Adjustment, DataFeed
 from alpaca.data.historical import StockHistoricalDataClient
 from alpaca.data.historical.option import OptionHistoricalDataClient
-from alpaca.data.requests import OptionBarsRequest, StockBarsRequest
+from alpaca.data.requests import OptionBarsRequest, OptionChainRequest, OptionSnapshotRequest, StockBarsRequest
 from alpaca.data.timeframe import TimeFrame, TimeFrameUnit
 from alpaca.trading.client import TradingClient
 from alpaca.trading.enums import AssetStatus
@@ -77,7 +80,21 @@ def option_contracts(url, question):
     return found
 
 
-ENDPOINTS = {"stock_bars": stock_bars, "option_bars": option_bars, "option_contracts": option_contracts}
+def option_chain(url, question):
+    client = OptionHistoricalDataClient(*KEYS, url_override=url, raw_data=True)
+    return client.get_option_chain(OptionChainRequest(**question))
+
+
+def option_snapshots(url, question):
+    client = OptionHistoricalDataClient(*KEYS, url_override=url, raw_data=True)
+    symbols, found = question["symbols"], {}
+    for at in range(0, len(symbols), MOST_OPTIONS):
+        found |= client.get_option_snapshot(OptionSnapshotRequest(symbol_or_symbols=symbols[at : at + MOST_OPTIONS]))
+    return found
+
+
+ENDPOINTS = {"option_chain": option_chain, "option_snapshots": option_snapshots}
+ENDPOINTS |= {"stock_bars": stock_bars, "option_bars": option_bars, "option_contracts": option_contracts}
 
 if __name__ == "__main__":
     question = json.load(sys.stdin)

@@ -1,0 +1,79 @@
+"""What the chain endpoints share: the option chain of one underlying as it is now, or the part of it between bounds."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from datetime import date, datetime
+
+from stagingest.errors import UsageError
+from stagingest.model import Chunk, Cut, Grid, Kind, Page, Request, Series
+from stagingest.providers import options as o
+
+TYPES = ("call", "put")
+_BOUNDS = ("strike_gte", "strike_lte", "option_type", "expiry_gte", "expiry_lte")
+_CONTRACTS_PER_CHAIN = 2_500
+
+
+class Chain(ABC):
+    """A chain endpoint: one underlying a chunk, because its pages are staged together or not at all."""
+
+    name: str
+    provider: str
+    dataset = "option-snapshots"
+    kind = Kind.CAPTURE
+    budget: str
+    floor = date.min
+    path: str
+    feeds: tuple[str, ...]
+    page_rows: int
+    wire: Mapping[str, str]
+    """Name of each bound on the wire."""
+
+    def canonical(self, options: Mapping[str, str]) -> Series:
+        """Option `feed` (the first of the endpoint's is the default) and bounds, all inclusive: `strike_gte`,
+        `strike_lte`, `option_type`, `expiry_gte`, `expiry_lte`. Raises UsageError.
+        """
+        o.known(self.name, options, ("feed", *_BOUNDS))
+        feed = o.one_of("feed", options.get("feed") or self.feeds[0], self.feeds)
+        given = {name: options.get(name) or "" for name in _BOUNDS}
+        for name in ("strike_gte", "strike_lte"):
+            given[name] = given[name] and str(o.strike(name, given[name]))
+        for name in ("expiry_gte", "expiry_lte"):
+            given[name] = given[name] and str(o.day(name, given[name]))
+        given["option_type"] = given["option_type"] and o.one_of("type", given["option_type"], TYPES)
+        low, high = given["strike_gte"], given["strike_lte"]
+        if low and high and float(low) > float(high):
+            raise UsageError(f"strike_gte {low} is above strike_lte {high}.", f"The highest is {high}.")
+        if given["expiry_lte"] and given["expiry_gte"] > given["expiry_lte"]:
+            said = f"expiry_gte {given['expiry_gte']} is after expiry_lte {given['expiry_lte']}."
+            raise UsageError(said, f"The latest is {given['expiry_lte']}.")
+        return Series.of(self.name, {"feed": feed, **given})
+
+    @abstractmethod
+    def symbol(self, text: str) -> str | None:
+        """The underlying as the provider spells it."""
+
+    def cut(self, series: Series) -> Cut:
+        """One underlying a chunk."""
+        return Cut(Grid(), 1, _CONTRACTS_PER_CHAIN, page_rows=self.page_rows)
+
+    def final_before(self, series: Series, asked_at: datetime) -> date:
+        """No day: a moment answers for none, and is asked again whenever somebody asks."""
+        return date.min
+
+    def constants(self, series: Series) -> dict[str, str]:
+        """Provider and feed; the rest of a series is bounds, not columns."""
+        return {"provider": self.provider, "feed": series["feed"]}
+
+    def first(self, chunk: Chunk, not_after: datetime | None = None) -> Request:
+        """The first page; the bounds hold on the provider's side."""
+        bounds = ((self.wire[name], chunk.series[name]) for name in _BOUNDS if chunk.series[name])
+        query = (*self.plain(chunk.series), *bounds, ("limit", str(self.page_rows)))
+        return Request(self.budget, f"{self.path}/{chunk.symbols[0]}", query)
+
+    @abstractmethod
+    def plain(self, series: Series) -> tuple[tuple[str, str], ...]:
+        """Parameters that are sent whatever the bounds."""
+
+    @abstractmethod
+    def read(self, chunk: Chunk, request: Request, body: bytes) -> Page:
+        """The page in `body`. Raises PageError."""

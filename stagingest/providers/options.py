@@ -1,0 +1,56 @@
+"""What a user may give as an option's value, checked: one word of several, a day, a strike."""
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import date
+from decimal import Decimal, InvalidOperation
+from difflib import get_close_matches
+
+from stagingest.errors import UsageError
+
+# What `canonical` takes beside the endpoint's own options, when it asks for nothing: one set of options fits all.
+NOTHING: Mapping[str, tuple[str, ...]] = {
+    "feed": ("", "sip", "delayed_sip"),
+    "adjustment": ("", "raw"),
+    "currency": ("", "USD"),
+    "asof": ("", "latest"),
+}
+_MILLI = Decimal("0.001")
+_MOST = 10**9
+
+
+def known(endpoint: str, options: Mapping[str, str], names: Iterable[str]) -> None:
+    """Raise UsageError for an option that asks for something and is none of `names`."""
+    for name, value in options.items():
+        if name not in names and value not in NOTHING.get(name, ("",)):
+            raise UsageError(f"{endpoint} has no {name} ({value!r}).", f"It has {', '.join(names)}.")
+
+
+def one_of(what: str, value: str, valid: Iterable[str]) -> str:
+    """The one of `valid` that is meant. Raises UsageError naming the nearest."""
+    text = value.strip().lower()
+    if text in valid:
+        return text
+    near = get_close_matches(text, valid, n=1, cutoff=0.0)[0]
+    raise UsageError(f"There is no {what} {value!r}.", f"The nearest is {near}; there are {', '.join(valid)}.")
+
+
+def day(name: str, text: str) -> date:
+    """The day in `text`. Raises UsageError."""
+    if re.fullmatch(r"\d{4}-\d\d-\d\d", text.strip()):
+        try:
+            return date.fromisoformat(text.strip())
+        except ValueError:
+            pass
+    raise UsageError(f"{name} {text!r} is no day.", "Write YYYY-MM-DD, for example 2024-01-31.")
+
+
+def strike(name: str, text: str) -> Decimal:
+    """The strike in `text`, dollars without trailing zeros. Raises UsageError."""
+    try:
+        value = Decimal(text.strip())
+    except InvalidOperation:
+        value = Decimal("NaN")
+    if not value.is_finite() or not 0 <= value < _MOST or value.quantize(_MILLI) != value:
+        raise UsageError(f"{name} {text!r} is no strike.", "Write dollars, three decimals at most, for example 162.5.")
+    return Decimal(f"{value.normalize():f}")
