@@ -63,11 +63,13 @@ class Known:
     """Where contracts may be known from: a staging root, and rows (underlying, expiry, symbol) of a target.
 
     `unseen`: the root is looked at without leaving a file in it.
+    `listings`: another root, of which only its listings of contracts matter.
     """
 
     root: Path
     rows: Sequence[tuple[str, date, str]] = field(default=())
     unseen: bool = False
+    listings: Path | None = None
 
 
 def question(wanted: Wanted, known: Known, now: datetime) -> Question:
@@ -200,14 +202,15 @@ def _in_bounds(contract: Contract, wanted: Wanted) -> bool:
 
 def _contracts(known: Known, endpoint: str, underlyings: Sequence[str]) -> tuple[list[Contract], set[str]]:
     """The known contracts, and the underlyings that were listed at all."""
-    found = universe.contracts(known.rows, underlyings)
-    if not (known.root / Manifest.file).exists():
-        return found, set()
-    with Manifest.read(known.root, unseen=known.unseen) as manifest:
-        entries = list(manifest.entries())
-    return found + universe.staged_contracts(known.root, entries, endpoint, underlyings), universe.listed(
-        entries, endpoint
-    )
+    found, listed = universe.contracts(known.rows, underlyings), set[str]()
+    for root, unseen in ((known.root, known.unseen), (known.listings, True)):
+        if root is None or not (root / Manifest.file).exists():
+            continue
+        with Manifest.read(root, unseen=unseen) as manifest:
+            entries = list(manifest.entries())
+        found += universe.staged_contracts(root, entries, endpoint, underlyings)
+        listed |= universe.listed(entries, endpoint)
+    return found, listed
 
 
 def _listing(wanted: Wanted, endpoint: Endpoint, now: datetime) -> Question:

@@ -34,9 +34,10 @@ if TYPE_CHECKING:
 @click.option(
     "--fail-fast/--best-effort", default=False, help="End at the first failed chunk, or go on.  [default: go on]"
 )
+@click.option("--in-session", is_flag=True, help="Do nothing, and exit 0, outside the session of New York.")
 @click.option("--log-rate-limits", is_flag=True, help="Say every second on stderr what the rate limiter does.")
 @click.option("--dry-run", is_flag=True, help="Show the plan; ask nothing, make no file.")
-def fetch(as_json: bool, dry_run: bool, env_file: Path | None, **options: Any) -> None:
+def fetch(as_json: bool, dry_run: bool, in_session: bool, env_file: Path | None, **options: Any) -> None:
     """Fetch what is missing of DATASET into the staging directory.
 
     DATASET is stock-bars, option-contracts, option-bars or option-snapshots, or names its provider: alpaca/stock-bars.
@@ -45,6 +46,8 @@ def fetch(as_json: bool, dry_run: bool, env_file: Path | None, **options: Any) -
     from stagingest import api
     from stagingest.cli import plan
 
+    if in_session and o.out_of_session("fetch", as_json=as_json):
+        return
     if dry_run:
         asked = {name: value for name, value in options.items() if name not in _HOW}
         plan.show(asked, as_json=as_json, max_rps=options["max_rps"])

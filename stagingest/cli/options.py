@@ -100,6 +100,11 @@ _QUESTION = (
     ),
     staging,
     db,
+    click.option(
+        "--contracts-from",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="Another staging directory whose contracts are known too; without names, all its underlyings are asked.",
+    ),
     click.option("--resume/--no-resume", default=True, help="Ask what is missing, or everything anew."),
     as_json,
 )
@@ -134,6 +139,22 @@ def listed(texts: tuple[str, ...]) -> list[str]:
 def document(command: str, **fields: object) -> None:
     """Print the one JSON document of a command."""
     out(json.dumps({"schema": SCHEMA, "command": command, **fields}, default=str))
+
+
+def out_of_session(command: str, *, as_json: bool) -> bool:
+    """Whether the exchange is closed now; says so, and when it opens."""
+    from stagingest import sessions, settings
+
+    now = settings.utc_now()
+    if sessions.is_open(now):
+        return False
+    opens = sessions.next_open(now)
+    there = f"{sessions.new_york(opens):%a %Y-%m-%d %H:%M}"
+    if as_json:
+        document(command, out_of_session=True, next_open=opens.isoformat(), exit_code=0)
+    else:
+        out(f"nothing to ask: New York is closed; its next session opens {there} ({opens:%H:%M} UTC)")
+    return True
 
 
 def out(text: str = "") -> None:
