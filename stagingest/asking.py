@@ -66,11 +66,13 @@ class Known:
     """Where contracts may be known from: a staging root, and rows (underlying, expiry, symbol) of a target.
 
     `unseen`: the root is looked at without leaving a file in it.
+    `listings`: another root, of which only its listings of contracts matter.
     """
 
     root: Path
     rows: Sequence[tuple[str, date, str]] = field(default=())
     unseen: bool = False
+    listings: Path | None = None
 
 
 def question(wanted: Wanted, known: Known, now: datetime) -> Question:
@@ -203,17 +205,18 @@ def _in_bounds(contract: Contract, wanted: Wanted) -> bool:
 
 def _contracts(known: Known, endpoint: str, underlyings: Sequence[str]) -> tuple[list[Contract], set[str]]:
     """The known contracts, and the underlyings that were listed at all."""
-    found = universe.contracts(known.rows, underlyings)
-    entries = _entries(known)
-    return found + universe.staged_contracts(known.root, entries, endpoint, underlyings), universe.listed(
-        entries, endpoint
-    )
+    found, listed = universe.contracts(known.rows, underlyings), set[str]()
+    for root, unseen in ((known.root, known.unseen), (known.listings, True)):
+        entries = _entries(root, unseen=unseen) if root else []
+        found += universe.staged_contracts(root or known.root, entries, endpoint, underlyings)
+        listed |= universe.listed(entries, endpoint)
+    return found, listed
 
 
-def _entries(known: Known) -> list[Entry]:
-    if not (known.root / Manifest.file).exists():
+def _entries(root: Path, *, unseen: bool) -> list[Entry]:
+    if not (root / Manifest.file).exists():
         return []
-    with Manifest.read(known.root, unseen=known.unseen) as manifest:
+    with Manifest.read(root, unseen=unseen) as manifest:
         return list(manifest.entries())
 
 
@@ -228,7 +231,7 @@ def _listing(wanted: Wanted, endpoint: Endpoint, known: Known, now: datetime) ->
     if low > high:
         raise UsageError(f"--expiry-gte {low} is after --expiry-lte {high}.", f"The latest is {high}.")
     discovery = Discovery(endpoint.name, names.kept, Sweep(low.year, high.year, today.year), today)
-    had = sweeping.known(discovering.answers(discovery, _entries(known)))
+    had = sweeping.known(discovering.answers(discovery, _entries(known.root, unseen=known.unseen)))
     now_asked, every = discovery.questions(had), discovery.every()
     later = {
         question: [s for s in symbols if s not in now_asked.get(question, ())] for question, symbols in every.items()

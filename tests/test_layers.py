@@ -20,7 +20,7 @@ PACKAGE = Path(stagingest.__file__).parent
 GROUPS = [
     "errors",
     "model",
-    "circuit datasets sessions waits",
+    "circuit datasets redacting sessions waits",
     "planning pace sql sweeping verdict shaping tally agenda",
     "providers",
     "catalog",
@@ -30,7 +30,8 @@ GROUPS = [
     "limiter transport staging manifest pool targets",
     "universe worker",
     "fetching loading",
-    "standing upkeep doctor report progress units",
+    "standing upkeep doctor report logs units",
+    "progress",
     "api",
     "sim",
     "cli",
@@ -38,7 +39,7 @@ GROUPS = [
 RANK = {name: rank for rank, group in enumerate(GROUPS) for name in group.split()}
 # What a module was divided into shares its place and knows it as the modules of a folder know each other.
 PARTS = {
-    "api": "asking bounds keeping naming",
+    "api": "asking bounds keeping known naming",
     "cli": "__main__",
     "fetching": "acknowledging advice discovering flights gates opening rates supervising surveying",
     "limiter": "allowance records",
