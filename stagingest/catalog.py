@@ -3,7 +3,7 @@
 from difflib import get_close_matches
 
 from stagingest.errors import UsageError
-from stagingest.providers import Endpoint, alpaca
+from stagingest.providers import Endpoint, alpaca, massivechain
 
 DEFAULT_PROVIDER = "alpaca"
 _EVERY: tuple[Endpoint, ...] = (
@@ -11,6 +11,7 @@ _EVERY: tuple[Endpoint, ...] = (
     alpaca.OptionBars(),
     alpaca.OptionContracts(),
     alpaca.OptionSnapshots(),
+    massivechain.OptionSnapshots(),
 )
 ENDPOINTS = {each.name: each for each in _EVERY}
 
