@@ -9,6 +9,7 @@ Public names load lazily, so that importing the package imports no library:
     retry(...)   make due again what was given up                     -> Retried
     verify(...)  whether files, manifest and a target agree           -> Verified
     prune(...)   remove staged files that a target answers for        -> Pruned
+    import_universe(...)  keep who belonged to an index when      -> Kept
     repair(...)  rebuild a damaged manifest from the staged files     -> Repaired
 """
 
@@ -16,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stagingest.api import fetch, load, plan, status
-    from stagingest.keeping import prune, repair, retry, verify
+    from stagingest.keeping import import_universe, prune, repair, retry, verify
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "fetch", "load", "plan", "prune", "repair", "retry", "status", "verify"]
+__all__ = ["__version__", "fetch", "import_universe", "load", "plan", "prune", "repair", "retry", "status", "verify"]
 
 
 def __getattr__(name: str) -> Any:

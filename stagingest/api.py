@@ -31,6 +31,9 @@ class Asked(TypedDict, total=False):
     """What may be asked; every field has a default.
 
     symbols: names of stocks (`AAPL`, `BRK.B`) or of option contracts (OCC, `AAPL240419C00190000`).
+    watchlist: names of lists in watchlists_file (JSON, {name: [symbols]}; by default ./watchlists.json, then
+    ./data/watchlists.json); bars without a symbol are of the lists `positions` and `monitor`.
+    index: names of universes kept in the staging directory: all that belonged on some day asked.
     underlyings: stocks whose contracts are listed, or whose known contracts' bars are fetched.
     provider: `alpaca` unless the dataset names it (`alpaca/stock-bars`).
     timeframe: `1Min` to `59Min`, `1Hour` to `23Hour`, `1Day`, `1Week`, `1Month` to `12Month`.
@@ -46,6 +49,9 @@ class Asked(TypedDict, total=False):
     """
 
     symbols: Iterable[str]
+    watchlist: Iterable[str]
+    watchlists_file: str | Path | None
+    index: Iterable[str]
     underlyings: Iterable[str]
     provider: str | None
     timeframe: str
@@ -233,18 +239,23 @@ def status(staging: str | Path = "staging") -> "Standing":
 
 def _wanted(dataset: str, asked: Asked) -> "Wanted":
     from stagingest.asking import Wanted
+    from stagingest.naming import Lists
 
     default = Wanted(dataset)
 
     def text(name: str) -> str:
         return str(asked.get(name, getattr(default, name)))
 
-    return Wanted(
-        dataset,
-        tuple(asked.get("symbols", ())),
-        tuple(asked.get("underlyings", ())),
-        asked.get("provider"),
-        *(text(name) for name in _TEXTS),
+    named = Lists(
+        tuple(asked.get("watchlist", ())), str(asked.get("watchlists_file") or ""), tuple(asked.get("index", ()))
+    )
+    return replace(
+        default,
+        symbols=tuple(asked.get("symbols", ())),
+        underlyings=tuple(asked.get("underlyings", ())),
+        provider=asked.get("provider"),
+        lists=named,
+        **{name: text(name) for name in _TEXTS},
     )
 
 

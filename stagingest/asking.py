@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
-from stagingest import catalog, universe
+from stagingest import catalog, naming, universe
 from stagingest.errors import UsageError
 from stagingest.manifest import Manifest
 from stagingest.model import Asked, Job, Kind, OptionSymbol, Window
+from stagingest.naming import Lists
 from stagingest.providers import Endpoint
 from stagingest.sessions import new_york
 from stagingest.universe import Contract
@@ -37,6 +38,7 @@ class Wanted:
     strike_gte: str = ""
     strike_lte: str = ""
     option_type: str = ""
+    lists: Lists = Lists()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,11 @@ def question(wanted: Wanted, known: Known, now: datetime) -> Question:
     window, notes = _window(wanted, endpoint, final, now)
     if wanted.feed == "delayed_sip":
         notes = (*notes, "Feed delayed_sip is sip ending 16 minutes ago; rows are stored as sip.")
-    names = universe.resolve(wanted.symbols, endpoint)
+    lists, said = wanted.lists, ""
+    if endpoint.dataset == "stock-bars" and not (wanted.symbols or lists):
+        lists, said = naming.usual()
+    notes = (*notes, said) if said else notes
+    names = universe.resolve((*wanted.symbols, *lists.symbols(known.root, window)), endpoint)
     if wanted.underlyings:
         names, more, discovery = _of_underlyings(wanted, names, known, now)
         if discovery:
@@ -117,7 +123,7 @@ def question(wanted: Wanted, known: Known, now: datetime) -> Question:
 def _nothing(names: universe.Symbols) -> tuple[str, str]:
     if names.rejected:
         return f"None of the names is a symbol: {', '.join(names.rejected[:5])}.", "Symbols look like AAPL or BRK.B."
-    return "No symbols were named.", "Name some with --symbols A,B or --symbols-file FILE."
+    return "No symbols were named.", "Name some with --symbols A,B or --symbols-file, --watchlist, --index."
 
 
 def _window(wanted: Wanted, endpoint: Endpoint, final: date, now: datetime) -> tuple[Window, tuple[str, ...]]:

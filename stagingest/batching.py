@@ -13,13 +13,15 @@ from datetime import date, datetime
 from math import ceil
 
 from stagingest.model import Window
-from stagingest.targets import Batch, Item, Mode
+from stagingest.targets.batch import Batch, Item, Mode
 from stagingest.targets.spans import Span
 
 _NOTHING = -1
 _COMMIT_S = 10.0
 # Below this, transactions go through DuckDB's write-ahead log and are written twice (LOAD: 1.35 to 2.2 times).
 _LEAST_ROWS = 500_000
+# What is deleted may lie in as many vectors of a table, for each of which DuckDB keeps 16 KiB until a checkpoint.
+_MOST_DELETED = 80_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ class Planner:
         return [
             Batch(members[0].dataset, schema, mode, cut)
             for (_, _, schema, mode), members in sorted(groups.items(), key=lambda group: group[0])
-            for cut in _cut(sorted(members, key=_place_in_table), batch_rows)
+            for cut in _cut(sorted(members, key=_place_in_table), batch_rows, mode)
         ]
 
     def _place(self, item: Item) -> tuple[int, Mode]:
@@ -92,8 +94,11 @@ def _place_in_table(item: Item) -> tuple[str, date, datetime, int]:
     return chunk.symbols[0], chunk.window.start, item.entry.asked_at, item.entry.seq
 
 
-def _cut(items: Sequence[Item], batch_rows: int) -> Iterator[tuple[Item, ...]]:
+def _cut(items: Sequence[Item], batch_rows: int, mode: Mode) -> Iterator[tuple[Item, ...]]:
     """Cut into the fewest, nearly equal runs of at most `batch_rows` rows."""
+    if mode is Mode.REPLACE:
+        rows, symbols = sum(item.entry.rows for item in items), sum(len(item.entry.symbol_rows) for item in items)
+        batch_rows = min(batch_rows, ceil(rows * _MOST_DELETED / max(symbols, _MOST_DELETED)))
     total = sum(item.entry.rows for item in items)
     fair = total / max(1, ceil(total / batch_rows))
     run: list[Item] = []
@@ -118,8 +123,7 @@ class Levels:
         self._lines: list[_Line] = []
         self._groups: dict[tuple[str, tuple[str, ...]], int] = {}
         self._near: list[set[int]] = []
-        self._first: dict[str, dict[str, int]] = defaultdict(dict)
-        self._more: dict[str, dict[str, list[int]]] = defaultdict(dict)
+        self._of: dict[str, dict[str, tuple[int, ...]]] = defaultdict(dict)
 
     def highest(self, series: str, symbols: tuple[str, ...], window: Window) -> int:
         """The highest level any of the symbols has in the window, -1 when it has none."""
@@ -142,16 +146,12 @@ class Levels:
 
     def _sharing(self, series: str, symbols: tuple[str, ...], group: int) -> set[int]:
         """The groups that have one of the symbols; the new group is noted under each of them."""
-        first, more = self._first[series], self._more[series]
-        found = set()
-        for symbol in symbols:
-            other = first.setdefault(symbol, group)
-            if other != group:
-                found.add(other)
-                others = more.setdefault(symbol, [])
-                found.update(others)
-                others.append(group)
-        return found
+        known = self._of[series]
+        before = [known.get(symbol, ()) for symbol in symbols]
+        # Few differ: hundreds of thousands of symbols cost what C costs.
+        after = {groups: (*groups, group) for groups in set(before)}
+        known.update(zip(symbols, map(after.__getitem__, before), strict=True))
+        return {other for groups in after for other in groups}
 
 
 @dataclass(slots=True)

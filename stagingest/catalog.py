@@ -4,6 +4,7 @@ from difflib import get_close_matches
 
 from stagingest.errors import UsageError
 from stagingest.providers import Endpoint, alpaca, massivechain
+from stagingest.providers.members import UniverseMembers
 
 DEFAULT_PROVIDER = "alpaca"
 _EVERY: tuple[Endpoint, ...] = (
@@ -14,10 +15,16 @@ _EVERY: tuple[Endpoint, ...] = (
     massivechain.OptionSnapshots(),
 )
 ENDPOINTS = {each.name: each for each in _EVERY}
+_KEPT: dict[str, Endpoint] = {UniverseMembers.name: UniverseMembers()}
 
 
 def endpoint(name: str) -> Endpoint:
-    """The endpoint of that name, e.g. `alpaca/stock-bars`. Raises UsageError naming the nearest one."""
+    """The endpoint that entries of that name belong to. Raises UsageError naming the nearest one."""
+    return _KEPT.get(name) or asked(name)
+
+
+def asked(name: str) -> Endpoint:
+    """The endpoint of that name that can be asked. Raises UsageError naming the nearest one."""
     found = ENDPOINTS.get(name)
     if found is None:
         near = get_close_matches(name, ENDPOINTS, n=1, cutoff=0.0)[0]
@@ -35,7 +42,7 @@ def resolve(text: str, provider: str | None = None) -> Endpoint:
     Raises UsageError naming the nearest valid value.
     """
     if "/" in text:
-        return endpoint(text)
+        return asked(text)
     whose = provider or DEFAULT_PROVIDER
     providers = sorted({each.provider for each in _EVERY})
     if whose not in providers:

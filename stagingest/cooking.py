@@ -10,7 +10,7 @@ import pyarrow as pa
 from stagingest import shaping, staging
 from stagingest.datasets import Dataset, dataset
 from stagingest.model import Chunk, Kind
-from stagingest.orders import Edge, Order, Part
+from stagingest.orders import Edge, Order, Part, footer
 from stagingest.providers import Endpoint, bars
 
 
@@ -38,7 +38,7 @@ def stage(
     days = _session_dates(rows, kind, order) if history else None
     table = shaping.staged(rows, kind, _constants(endpoint, order.chunk, asked_at), days)
     runs = shaping.runs(table.column(kind.symbol))
-    part = staging.write_part(root, order.part, table, _footer(staging_id, order, kind, asked_at))
+    part = staging.write_part(root, order.part, table, footer(staging_id, order, kind.schema, asked_at))
     return Dish(part, shaping.symbol_rows(runs), shaping.edges(table, runs) if order.adjusted else ())
 
 
@@ -53,19 +53,3 @@ def _constants(endpoint: Endpoint, chunk: Chunk, asked_at: datetime) -> dict[str
 
 def _session_dates(rows: pa.Table, kind: Dataset, order: Order) -> pa.Array:
     return bars.session_dates(rows.column(kind.time).combine_chunks(), order.chunk.series, order.chunk.window)
-
-
-def _footer(staging_id: str, order: Order, kind: Dataset, asked_at: datetime) -> dict[str, str]:
-    chunk = order.chunk
-    return {
-        "stagingest.staging": staging_id,
-        "stagingest.run": order.run,
-        "stagingest.number": str(order.number),
-        "stagingest.endpoint": chunk.series.endpoint,
-        "stagingest.params": "&".join(f"{name}={value}" for name, value in chunk.series.params),
-        "stagingest.symbols": ",".join(chunk.symbols),
-        "stagingest.window": str(chunk.window),
-        "stagingest.schema": str(kind.schema),
-        "stagingest.asked_at": asked_at.isoformat(),
-        "stagingest.not_after": order.not_after.isoformat() if order.not_after else "",
-    }

@@ -69,10 +69,6 @@ class Dataset:
     tables: tuple[Table, ...]
     captured: bool = False
 
-    def told_by(self, table: Table) -> tuple[str, ...]:
-        """Columns that say of whom and of which series a row is: the symbol, and the key without row and time."""
-        return (self.symbol, *(name for name in table.key[1:] if name != self.time))
-
 
 def _columns(text: str) -> tuple[Column, ...]:
     return tuple(Column(*pair.split(":")) for pair in text.split())
@@ -101,6 +97,9 @@ _SNAPSHOTS = _columns(
     "day_open:double day_high:double day_low:double day_close:double day_volume:bigint day_vwap:double "
     "open_interest:bigint underlying_price:double updated_at:timestamp"
 )
+
+
+_MEMBERS = _columns("universe:text symbol:text added_date:date removed_date:date updated_at:timestamp")
 
 
 def _pick(columns: tuple[Column, ...], names: str) -> tuple[Column, ...]:
@@ -154,6 +153,10 @@ DATASETS = {
             "option-snapshots", 1, "underlying", "snapshot_ts", _SNAPSHOTS,
             (Table("option_snapshots", ("contract_symbol", "snapshot_ts", "provider", "feed"), _SNAPSHOTS),),
             captured=True,
+        ),
+        Dataset(
+            "universe-members", 1, "universe", "", _MEMBERS,
+            (Table("universe_members", ("universe", "symbol", "added_date"), _MEMBERS, keyed=True),),
         ),
     )
 }  # fmt: skip

@@ -1,6 +1,6 @@
 """The tables and views of a DuckDB database, version by version."""
 
-from stagingest.datasets import LABELS, dataset
+from stagingest.datasets import DATASETS, LABELS, dataset
 from stagingest.sql import create, quoted
 
 # One row for every final outcome, with or without a file. `series` is Series.id, the exact name of endpoint and
@@ -170,17 +170,9 @@ MIGRATIONS: tuple[tuple[int, tuple[str, ...]], ...] = (
             _OPTION_BARS_META,
         ),
     ),
+    (4, tuple(map(create, dataset("universe-members").tables))),
 )
 OUR_NAMES = frozenset(
-    {table.name for table in _FIRST_TABLES}
-    | {
-        "option_snapshots",
-        "ledger",
-        "ledger_batches",
-        "schema_migrations",
-        "candles_daily",
-        "coverage",
-        "option_bars_meta",
-        "open_windows",
-    }
+    {table.name for data in DATASETS.values() for table in data.tables}
+    | {"ledger", "ledger_batches", "schema_migrations", "candles_daily", "coverage", "option_bars_meta", "open_windows"}
 )

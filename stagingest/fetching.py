@@ -17,6 +17,7 @@ from stagingest.acknowledging import Course
 from stagingest.advice import advice
 from stagingest.flights import Caps, Crew, Ending
 from stagingest.gates import Gates
+from stagingest.lost import refuse_lost_manifest
 from stagingest.manifest import Manifest
 from stagingest.model import Chunk, Job
 from stagingest.planning import Few
@@ -90,7 +91,7 @@ def fetch(
     with ExitStack() as stack:
         stack.enter_context(locks.Lock.take(root / "run.lock", "fetching"))
         preflight.probe(root)
-        opening.refuse_lost_manifest(root)
+        refuse_lost_manifest(root)
         manifest = stack.enter_context(Manifest.write(root))
         opening.tidy(root, manifest)
         plan = survey(

@@ -1,13 +1,17 @@
-"""The public functions that look after what was staged, which the commands call too: retry, repair, verify, prune."""
+"""The public functions beside fetch and load, which the commands call too: retry, repair, verify, prune, universes."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from stagingest import settings
 
 if TYPE_CHECKING:
     from stagingest.destination import How
     from stagingest.pruning import Pruned
     from stagingest.repairing import Repaired
+    from stagingest.universes import Kept
     from stagingest.upkeep import Retried
     from stagingest.verifying import Verified
 
@@ -76,3 +80,28 @@ def prune(staging: str | Path = "staging", *, loaded_in: str | Path, how: "How |
     from stagingest import destination, pruning
 
     return pruning.prune(Path(staging), destination.target(loaded_in, how))
+
+
+def import_universe(
+    name: str,
+    file: str | Path,
+    *,
+    as_of: str | date = "",
+    staging: str | Path = "staging",
+    clock: Callable[[], datetime] = settings.utc_now,
+) -> "Kept":
+    """Take the members of a universe from a file and stage them; `load` brings them into table `universe_members`.
+
+    Args:
+        name: of the universe.
+        file: a CSV file, JSON or one symbol a line, as `FILE[:COLUMN]`. With columns symbol, added and removed (days,
+            empty: still a member) it is the history and replaces what was known; else it lists all members of a day.
+        as_of: the day of such a list, today by default; who is not in it has left.
+        staging: the staging directory, made if absent.
+        clock: the time, UTC.
+
+    Raises UsageError for a file or day that cannot be read, HeldError while a fetch works in `staging`.
+    """
+    from stagingest import universes
+
+    return universes.imported(Path(staging), name, str(file), str(as_of), clock())

@@ -8,13 +8,14 @@ from stagingest.targets import Changes
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A batch is in: its number and what the load has done so far, of how much."""
+    """A batch is in: its number and what the load has done so far, of how much. Before the first, number 0 may warn."""
 
     batch: int
     entries: int
     entries_due: int
     rows: int
     rows_due: int
+    warning: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from stagingest.loaded import Loaded, LoadSummary, Skipped
 from stagingest.model import Chunk, Outcome
 from stagingest.planning import merged, minus
 from stagingest.sources import NEVER_LOADED, Staged, damage, dataset_of, is_in, item_of
-from stagingest.targets import Batch, Changes, Item, Receipt, Target, open_window
+from stagingest.targets import Changes, Receipt, Target, open_window
+from stagingest.targets.batch import Batch, Item, Mode
 from stagingest.targets.spans import Near
 
 # Between checkpoints; bounds the memory of a load that has hundreds of thousands of entries to take.
@@ -173,6 +174,7 @@ class _Load:
         return (item for item in items if item.entry.seq <= self.last.get(item.staging, item.entry.seq))
 
     def _load(self, near: Near) -> None:
+        self._warn_of_a_small_disk()
         with self._timed("plan"):
             planner = Planner(
                 self.target.spans(near),
@@ -185,8 +187,16 @@ class _Load:
                 batches = planner.batches(group, self.batch_rows)
             for batch in batches:
                 self._take(batch)
-            with self._timed("checkpoint"):
-                self.target.settle()
+                if batch is batches[-1] or batch.mode is Mode.REPLACE:  # what was deleted is in memory until then
+                    with self._timed("checkpoint"):
+                        self.target.settle()
+
+    def _warn_of_a_small_disk(self) -> None:
+        free = self.target.free_bytes()
+        need = self.rows_due * _ROW_BYTES
+        if free is not None and free < need:
+            said = f"{self.rows_due:,} rows need about {need / 1e6:,.1f} MB, and {free / 1e6:,.1f} MB are free there."
+            self.listener(Loaded(0, 0, self.entries_due, 0, self.rows_due, said))
 
     def _frontier(self, staging: str) -> Frontier:
         last = max((seq for seq, _ in self.taken[staging]), default=0)
@@ -214,21 +224,33 @@ class _Load:
         self.listener(Loaded(self.batches, self.entries, self.entries_due, self.rows, self.rows_due))
 
     def _try(self, batch: Batch) -> tuple[Batch, Receipt]:
-        """Load a batch: what of it is in. After an error only the ledger knows; what is not in is tried once more,
-        in halves when it was too large, and item by item when the target gave itself up twice.
+        """Load a batch: what of it is in. After an error only the ledger knows; what is not in is tried once more, in
+        halves when it was too large, and item by item when the target gave itself up twice.
         """
         try:
             return batch, self.target.take(batch)
         except TargetError as error:
-            self._reopen()
-            parts = batch.halves() if isinstance(error, TooLargeError) else (batch,)
+            too_large = isinstance(error, TooLargeError)
+        self._reopen()
         if all((item.entry.seq, item.entry.sha256) in self.taken[item.staging] for item in batch.items):
             return batch, Receipt(batch.rows, 0)
+        if too_large and len(batch.items) > 1:
+            return self._in_halves(batch)
         try:
-            return batch, sum((self.target.take(part) for part in parts), Receipt(0, 0))
+            return batch, self.target.take(batch)
         except SpoiledError as error:
             self._reopen()
             return self._one_by_one(batch, error)
+
+    def _in_halves(self, batch: Batch) -> tuple[Batch, Receipt]:
+        taken: list[Item] = []
+        receipt = Receipt(0, 0)
+        for half in batch.halves():
+            part, more = self._try(half)
+            self.target.settle()  # gives back the memory it took
+            taken += part.items
+            receipt += more
+        return replace(batch, items=tuple(taken)), receipt
 
     def _one_by_one(self, batch: Batch, error: SpoiledError) -> tuple[Batch, Receipt]:
         """Load what a target bears; one file it does not is set aside, with a second it is not the files' fault."""

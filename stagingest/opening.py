@@ -1,31 +1,16 @@
 """What a run finds of the runs before it, and settles before it asks anything."""
 
-import shlex
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
 from stagingest import catalog, locks, staging, strikes
 from stagingest.agenda import STRIKES
-from stagingest.errors import StagingError
 from stagingest.loads import read_complaints
 from stagingest.manifest import Ack, Manifest
 from stagingest.model import Chunk, Kind, Outcome
 from stagingest.orders import Order, Result
 from stagingest.tally import Tally
-
-
-def refuse_lost_manifest(root: Path) -> None:
-    """A directory with files and no manifest has lost it: a new one would know nothing of them.
-
-    Raises StagingError naming the command that rebuilds it.
-    """
-    path = root / Manifest.file
-    if not (path.exists() and path.stat().st_size) and next((root / "data").rglob("*.parquet"), None):
-        raise StagingError(
-            f"{root} holds staged files and no manifest.",
-            f"Run `stagingest repair --staging {shlex.quote(str(root))}`.",
-        )
 
 
 def tidy(root: Path, manifest: Manifest) -> None:

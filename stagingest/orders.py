@@ -99,3 +99,20 @@ class Result:
     stop: str = ""
     unknown: tuple[str, ...] = ()
     cost: Cost = Cost()
+
+
+def footer(staging_id: str, order: Order, schema: int, asked_at: datetime) -> dict[str, str]:
+    """What the file of an order says of itself, so that the manifest can be rebuilt from the files."""
+    chunk = order.chunk
+    return {
+        "stagingest.staging": staging_id,
+        "stagingest.run": order.run,
+        "stagingest.number": str(order.number),
+        "stagingest.endpoint": chunk.series.endpoint,
+        "stagingest.params": "&".join(f"{name}={value}" for name, value in chunk.series.params),
+        "stagingest.symbols": ",".join(chunk.symbols),
+        "stagingest.window": str(chunk.window),
+        "stagingest.schema": str(schema),
+        "stagingest.asked_at": asked_at.isoformat(),
+        "stagingest.not_after": order.not_after.isoformat() if order.not_after else "",
+    }

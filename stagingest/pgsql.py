@@ -5,7 +5,9 @@ Names come from the tables of `datasets` and pass through `quoted`; values are a
 
 # ruff: noqa: S608 - text is composed here and nowhere else, from quoted names only
 
-from stagingest.datasets import Dataset, Table, dataset
+from collections.abc import Sequence
+
+from stagingest.datasets import DATASETS, Dataset, Table, dataset
 from stagingest.sql import quoted
 
 _TYPES = {
@@ -59,16 +61,17 @@ def upsert(table: Table, *, newest: bool) -> str:
     )
 
 
-def remove_within(data: Dataset, table: Table) -> str:
-    """Delete the rows in whole windows ($1: JSON, a list of them); how many."""
-    others, time = data.told_by(table), data.time
-    kinds = ", ".join(f"{quoted(name)} TEXT" for name in others)
-    same = " AND ".join(f"held.{quoted(name)} = w.{quoted(name)}" for name in others)
+def remove_within(data: Dataset, table: Table, fixed: Sequence[str]) -> str:
+    """Delete the rows in windows ($1: JSON, a list of symbols, since, until) that have the values $2, $3 … in the key
+    columns `fixed`; how many.
+    """
+    time = quoted(data.time)
+    same = " AND ".join(f"held.{quoted(name)} = ${number}" for number, name in enumerate(fixed, 2))
     return (
         f"WITH gone AS (DELETE FROM {quoted(table.name)} AS held USING json_to_recordset($1::json) "
-        f"AS w({kinds}, since TIMESTAMP, until TIMESTAMP, whole BOOLEAN) "
-        f"WHERE w.whole AND {same} AND held.{quoted(time)} >= w.since AND held.{quoted(time)} < w.until "
-        "RETURNING 1) SELECT count(*) FROM gone"
+        f"AS w(symbols TEXT[], since TIMESTAMP, until TIMESTAMP), unnest(w.symbols) AS asked(symbol) "
+        f"WHERE held.{quoted(data.symbol)} = asked.symbol AND held.{time} >= w.since AND held.{time} < w.until "
+        f"AND {same} RETURNING 1) SELECT count(*) FROM gone"
     )
 
 
@@ -192,24 +195,16 @@ _COVERAGE_3 = _COVERAGE.replace("CREATE VIEW", "CREATE OR REPLACE VIEW").replace
     "          UNION SELECT series, symbol, staging, seq, symbol_rows FROM span WHERE dataset = 'option-snapshots')",
 )
 # Migration -> the tables it makes that TimescaleDB divides by time, and their time.
-HYPERTABLES = {1: (("stock_bars", "ts"), ("option_bars", "ts")), 3: (("option_snapshots", "snapshot_ts"),)}
+HYPERTABLES = {1: (("stock_bars", "ts"), ("option_bars", "ts")), 2: (("option_snapshots", "snapshot_ts"),)}
 MIGRATIONS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (
         1,
         (*map(create, _FIRST_TABLES), _LEDGER, _BATCHES, _OPEN, _MIGRATIONS, _CANDLES, _COVERAGE, _OPTION_BARS_META),
     ),
-    (3, (*map(create, dataset("option-snapshots").tables), _COVERAGE_3)),
+    (2, (*map(create, dataset("option-snapshots").tables), _COVERAGE_3)),
+    (3, tuple(map(create, dataset("universe-members").tables))),
 )
 OUR_NAMES = frozenset(
-    {table.name for table in _FIRST_TABLES}
-    | {
-        "option_snapshots",
-        "ledger",
-        "ledger_batches",
-        "schema_migrations",
-        "candles_daily",
-        "coverage",
-        "option_bars_meta",
-        "open_windows",
-    }
+    {table.name for data in DATASETS.values() for table in data.tables}
+    | {"ledger", "ledger_batches", "schema_migrations", "candles_daily", "coverage", "option_bars_meta", "open_windows"}
 )

@@ -10,7 +10,7 @@ from stagingest.datasets import Dataset, dataset
 from stagingest.loads import Loads
 from stagingest.manifest import Manifest
 from stagingest.model import Chunk, Entry, Outcome
-from stagingest.targets import Item
+from stagingest.targets.batch import Item
 
 NEVER_LOADED = frozenset({Outcome.SPLIT, Outcome.DEFERRED})
 """Outcomes that are not the last word on a chunk."""

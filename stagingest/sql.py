@@ -1,10 +1,13 @@
 """SQL text for the datasets, their tables and the ledger, in DuckDB's dialect.
 
 Names come from the tables of `datasets` and pass through `quoted`; values are always named parameters:
-`$paths` (list of files), `$ranks` (their order, oldest first), `$low $high` (symbols), `$since $until` (time).
+`$paths` (list of files), `$ranks` (their order, oldest first), `$since $until` (time), `$low $high` (symbols), and key
+columns by their names.
 """
 
 # ruff: noqa: S608 - text is composed here and nowhere else, from quoted names only
+
+from collections.abc import Collection
 
 from stagingest.datasets import Column, Dataset, Table
 from stagingest.errors import TargetError
@@ -53,16 +56,15 @@ def append(table: Table) -> str:
     return f"INSERT INTO {quoted(table.name)} BY NAME SELECT {_casts(table)} FROM {_FILES}"
 
 
-def remove(data: Dataset, table: Table) -> str:
-    """Delete the rows whose key is staged.
+def remove(data: Dataset, table: Table, fixed: Collection[str]) -> str:
+    """Delete the rows of the `fixed` key columns' values whose other key columns are staged.
 
-    Symbols and times are bounded by parameters besides, so that zone maps keep the cost with the batch.
+    Times are bounded by parameters besides, so that zone maps keep the cost with the batch.
     """
-    staged = f"SELECT {_keys(table)} FROM {_FILES}"
-    return f"{_delete(table, staged)} AND {_range(data, table)}"
+    return f"{_delete(table, f'SELECT {_keys(table, fixed)} FROM {_FILES}', fixed)} AND {_of(data, table, fixed)}"
 
 
-def compare(data: Dataset, table: Table) -> str:
+def compare(data: Dataset, table: Table, fixed: Collection[str]) -> str:
     """How many rows lie in `windows`, how many of them have a staged key, and how many of those another value.
 
     Values are compared by their hash: what is joined then is a third as wide.
@@ -71,29 +73,39 @@ def compare(data: Dataset, table: Table) -> str:
     values = [column for column in table.columns if column.name not in (*table.key, "updated_at")]
     held = ", ".join(f"{name}.{quoted(value.name)}" for value in values)
     said = ", ".join(f"CAST({quoted(value.name)} AS {_type(value)})" for value in values)
+    staged = f"SELECT {_keys(table, fixed)}, hash({said}) AS said FROM {_FILES}"
     return (
         f"SELECT count(*), count(staged.said), count(*) FILTER (staged.said <> hash({held})) "
-        f"FROM {name} JOIN {_windows(data, table)} ON {_inside(data, table)} AND {_range(data, table)} "
-        f"LEFT JOIN (SELECT {_keys(table)}, hash({said}) AS said FROM {_FILES}) AS staged ON {_same(table, name)}"
+        f"FROM {name} JOIN {_WINDOWS} ON {_inside(data, table)} AND {_of(data, table, fixed)} "
+        f"LEFT JOIN ({staged}) AS staged ON {_same(table, name, fixed)}"
     )
 
 
-def remove_within(data: Dataset, table: Table) -> str:
-    """Delete the rows that lie in whole `windows`."""
-    inside = f"{_inside(data, table)} AND {_range(data, table)}"
-    return f"DELETE FROM {quoted(table.name)} USING {_windows(data, table)} WHERE whole AND {inside}"
+def remove_within(data: Dataset, table: Table, fixed: Collection[str]) -> str:
+    """Delete the rows of the `fixed` key columns' values that lie in `windows`."""
+    inside = f"{_inside(data, table)} AND {_of(data, table, fixed)}"
+    return f"DELETE FROM {quoted(table.name)} USING {_WINDOWS} WHERE {inside}"
 
 
-def _windows(data: Dataset, table: Table) -> str:
-    keys = (_cast(column) for column in table.columns if column.name in data.told_by(table))
-    return f"(SELECT {', '.join(keys)}, since, until, whole FROM windows) AS windows"
+_WINDOWS = "(SELECT unnest(symbols) AS symbol, since, until FROM windows) AS windows"
 
 
 def _inside(data: Dataset, table: Table) -> str:
+    name, time = quoted(table.name), f"{quoted(table.name)}.{quoted(data.time)}"
+    return f"{name}.{quoted(data.symbol)} = windows.symbol AND {time} >= windows.since AND {time} < windows.until"
+
+
+def _of(data: Dataset, table: Table, fixed: Collection[str]) -> str:
+    """Key columns that are the same in all of a series, and the time, by parameters; a label is compared as a label,
+    or the whole table's would be turned into text. Symbols need no bounds: DuckDB takes them from what it joins.
+    """
     name = quoted(table.name)
-    same = (f"{name}.{quoted(key)} = windows.{quoted(key)}" for key in data.told_by(table))
-    time = f"{name}.{quoted(data.time)}"
-    return f"{' AND '.join(same)} AND {time} >= since AND {time} < until"
+    same = [
+        f"{name}.{quoted(column.name)} = CAST(${column.name} AS {_type(column)})"
+        for column in table.columns
+        if column.name in fixed
+    ]
+    return " AND ".join([*same, f"{name}.{quoted(data.time)} BETWEEN $since AND $until"])
 
 
 def remove_older(table: Table) -> str:
@@ -155,9 +167,11 @@ def _casts(table: Table) -> str:
     return ", ".join(_cast(column) for column in table.columns)
 
 
-def _keys(table: Table) -> str:
-    """The staged key as the table's types: comparing a label with text would turn the whole table's into text."""
-    return ", ".join(_cast(column) for column in table.columns if column.name in table.key)
+def _keys(table: Table, fixed: Collection[str] = ()) -> str:
+    """The staged key as the table's types, but for what is fixed: comparing a label with text would turn the whole
+    table's into text.
+    """
+    return ", ".join(_cast(column) for column in table.columns if column.name in table.key and column.name not in fixed)
 
 
 def _cast(column: Column) -> str:
@@ -173,16 +187,10 @@ def _names(names: tuple[str, ...]) -> str:
     return ", ".join(map(quoted, names))
 
 
-def _same(table: Table, held: str) -> str:
-    return " AND ".join(f"{held}.{quoted(name)} = staged.{quoted(name)}" for name in table.key)
+def _same(table: Table, held: str, fixed: Collection[str] = ()) -> str:
+    return " AND ".join(f"{held}.{quoted(name)} = staged.{quoted(name)}" for name in table.key if name not in fixed)
 
 
-def _delete(table: Table, staged: str) -> str:
+def _delete(table: Table, staged: str, fixed: Collection[str] = ()) -> str:
     name = quoted(table.name)
-    return f"DELETE FROM {name} USING ({staged}) AS staged WHERE {_same(table, name)}"
-
-
-def _range(data: Dataset, table: Table) -> str:
-    symbol = f"{quoted(table.name)}.{quoted(data.symbol)}"
-    time = f"{quoted(table.name)}.{quoted(data.time)}"
-    return f"{symbol} BETWEEN $low AND $high AND {time} BETWEEN $since AND $until"
+    return f"DELETE FROM {name} USING ({staged}) AS staged WHERE {_same(table, name, fixed)}"

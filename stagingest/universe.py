@@ -1,13 +1,10 @@
-"""Names to symbols: lists, files, and the contracts of underlyings."""
+"""Names to symbols, and underlyings to their contracts."""
 
-import csv
-import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from stagingest.errors import UsageError
 from stagingest.model import Entry, Outcome
 from stagingest.providers import Endpoint
 from stagingest.verdict import plain
@@ -56,53 +53,6 @@ def resolve(names: Iterable[str], endpoint: Endpoint) -> Symbols:
             changed.append((name, symbol))
         kept.add(symbol)
     return Symbols(tuple(sorted(kept)), tuple(changed), tuple(rejected))
-
-
-def from_file(text: str) -> list[str]:
-    """The names in `FILE[:COLUMN]`: a CSV column, or one name a line.
-
-    Without COLUMN, a column headed `symbol` or `ticker` is taken, else the first; a single line is a list. Lines that
-    begin with # are skipped.
-
-    Raises UsageError when the file cannot be read or the column is missing, with the nearest one.
-    """
-    path, column = _split(text)
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [row for row in csv.reader(file) if row and not row[0].lstrip().startswith("#")]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or "it is not text"
-        raise UsageError(f"Symbols file {path} cannot be read: {reason}.") from None
-    if not rows:
-        raise UsageError(f"Symbols file {path} is empty.")
-    header = [cell.strip() for cell in rows[0]]
-    if column:
-        return _cells(rows[1:], _index(header, column, path))
-    for name in ("symbol", "ticker"):
-        if name in (found := [cell.lower() for cell in header]):
-            return _cells(rows[1:], found.index(name))
-    if len(rows) == 1:
-        return [cell for cell in header if cell]
-    return _cells(rows, 0)
-
-
-def _split(text: str) -> tuple[Path, str]:
-    if Path(text).exists() or ":" not in text:
-        return Path(text), ""
-    path, _, column = text.rpartition(":")
-    return Path(path), column
-
-
-def _index(header: Sequence[str], column: str, path: Path) -> int:
-    if column in header:
-        return header.index(column)
-    near = difflib.get_close_matches(column, header, 1, 0.0)
-    hint = f"Did you mean {near[0]!r}? " if near else ""
-    raise UsageError(f"{path} has no column {column!r}.", f"{hint}It has: {', '.join(header)}.")
-
-
-def _cells(rows: Sequence[Sequence[str]], index: int) -> list[str]:
-    return [row[index].strip() for row in rows if len(row) > index and row[index].strip()]
 
 
 def newest_listings(entries: Iterable[Entry], endpoint: str) -> list[Entry]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from stagingest import universe
+from stagingest import lists, universe
 from stagingest.asking import Known, Question, Wanted, day, question
 from stagingest.catalog import endpoint
 from stagingest.errors import UsageError
@@ -110,17 +110,17 @@ def test_names_are_spelled_as_the_provider_does_and_changes_are_told() -> None:
 )
 def test_a_symbols_file_may_be_a_list_or_a_table(tmp_path: Path, text: str, names: list[str]) -> None:
     (tmp_path / "names.csv").write_text(text, encoding="utf-8")
-    assert universe.from_file(str(tmp_path / "names.csv")) == names
+    assert lists.from_file(str(tmp_path / "names.csv")) == names
 
 
 def test_a_column_is_named_after_the_file(tmp_path: Path) -> None:
     (tmp_path / "names.csv").write_text("a,b\nAAPL,MSFT\n")
-    assert universe.from_file(f"{tmp_path / 'names.csv'}:b") == ["MSFT"]
+    assert lists.from_file(f"{tmp_path / 'names.csv'}:b") == ["MSFT"]
     with pytest.raises(UsageError, match="has no column 'c'"):
-        universe.from_file(f"{tmp_path / 'names.csv'}:c")
+        lists.from_file(f"{tmp_path / 'names.csv'}:c")
 
 
 def test_an_empty_symbols_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "names.csv").write_text("")
     with pytest.raises(UsageError, match=r"names\.csv is empty"):
-        universe.from_file(str(tmp_path / "names.csv"))
+        lists.from_file(str(tmp_path / "names.csv"))

@@ -151,7 +151,8 @@ FAULTS = {
     "K7 no memory for a batch": "test_a_batch_too_large_for_the_memory_is_loaded_in_halves",
     "K8 another schema": "test_a_newer_database_is_refused test_extra_columns_of_the_user_survive",
     "K9 too little disk for the database": (
-        "test_a_load_that_fills_the_disk_keeps_whole_batches_and_the_same_command_continues"
+        "test_a_load_that_fills_the_disk_keeps_whole_batches_and_the_same_command_continues "
+        "test_a_load_that_will_not_fit_says_so_before_it_begins"
     ),
     # Clock
     "C1 a clock that jumps": "test_a_wall_clock_that_jumps_changes_no_row_and_no_wait",

@@ -38,17 +38,18 @@ GROUPS = [
 RANK = {name: rank for rank, group in enumerate(GROUPS) for name in group.split()}
 # What a module was divided into shares its place and knows it as the modules of a folder know each other.
 PARTS = {
-    "api": "asking bounds keeping",
+    "api": "asking bounds keeping naming",
     "cli": "__main__",
     "fetching": "acknowledging advice flights gates opening rates supervising surveying",
     "limiter": "allowance records",
     "loading": "batching destination following loaded sources",
-    "manifest": "captures givenup loads strikes",
+    "manifest": "captures givenup loads lost strikes",
     "model": "orders",
     "pool": "desk inprocess slots",
     "sql": "ddl pgsql",
     "staging": "preflight",
     "transport": "deadline wire",
+    "universe": "lists membership universes",
     "upkeep": "pruning repairing verifying",
     "worker": "cooking errand exchanges lanes misread",
 }

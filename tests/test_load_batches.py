@@ -1,5 +1,6 @@
 """Batches: nothing overlaps inside one, and what overlaps keeps its order."""
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from loadlab import ACTIVE, BARS, NOON, OPTIONS, window
 from stagingest.batching import Frontier, Planner, fitting
 from stagingest.datasets import dataset
 from stagingest.model import Chunk, Entry, Outcome, Series, Window
-from stagingest.targets import Batch, Item, Mode
+from stagingest.targets.batch import Batch, Item, Mode
 from stagingest.targets.spans import Span
 
 SYMBOLS = ("A", "B", "C", "D")
@@ -36,6 +37,16 @@ def overlap(one: Item, other: Item) -> bool:
 
 def seqs(batches: list[Batch]) -> list[list[int]]:
     return [[each.entry.seq for each in batch.items] for batch in batches]
+
+
+def test_what_replaces_bars_of_very_many_symbols_goes_in_parts() -> None:
+    symbols = [tuple(f"S{n * 30_000 + i}" for i in range(30_000)) for n in range(4)]
+    old = tuple(Span(BARS.id, each, window(0, 5)) for each in symbols)
+    counts = [tuple((symbol, 2) for symbol in each) for each in symbols]
+    items = [item(seq, Chunk(BARS, each, window(0, 5)), 60_000) for seq, each in enumerate(symbols, 1)]
+    items = [replace(i, entry=replace(i.entry, symbol_rows=rows)) for i, rows in zip(items, counts, strict=True)]
+    assert [batch.mode for batch in planner(old).batches(items, 1_000_000)] == [Mode.REPLACE, Mode.REPLACE]
+    assert [batch.mode for batch in planner().batches(items, 1_000_000)] == [Mode.APPEND]
 
 
 chunks = st.builds(

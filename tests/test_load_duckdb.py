@@ -478,6 +478,34 @@ def test_a_batch_too_large_for_the_memory_is_loaded_in_halves(staging: Staging, 
     assert len(closes(db)) == 8
 
 
+def test_halves_that_are_too_large_are_halved_again(staging: Staging, db: Path) -> None:
+    for symbol in "ABCDEFGH":
+        staging.bars(symbol, 0, 2)
+    target = Cramped(db, threads=1)
+    assert load([staging], target).rows == 16
+    assert target.given == [8, 4, 2, 2, 4, 2, 2]
+    assert len(closes(db)) == 16
+
+
+class Tight(DuckDB):
+    """Has a kilobyte left on its disk."""
+
+    def free_bytes(self) -> int:
+        return 1000
+
+
+def test_a_load_that_will_not_fit_says_so_before_it_begins(staging: Staging, db: Path) -> None:
+    staging.bars("A", 0, 3)
+    told = []
+    load([staging], DuckDB(db, threads=1), listener=told.append)
+    staging.bars("B", 0, 200)
+    load([staging], Tight(db, threads=1), listener=told.append)
+    assert [each.batch for each in told] == [1, 0, 1]
+    assert [each.warning for each in told if each.warning] == [
+        f"{told[1].rows_due:,} rows need about 0.0 MB, and 0.0 MB are free there."
+    ]
+
+
 class Delicate(DuckDB):
     """Gives itself up over the file of one symbol."""
 
@@ -847,6 +875,7 @@ def test_a_database_of_the_first_version_is_led_on_and_keeps_its_rows(
     with monkeypatch.context() as patch:
         patch.setattr(ddl, "MIGRATIONS", ddl.MIGRATIONS[:1])
         patch.setattr(DuckDB, "expect", lambda *_: None)
+        patch.setattr(DuckDB, "unexplained", lambda _: frozenset())
         run(db, staging)
     assert ask(db, "SELECT version FROM schema_migrations") == [(1,)]
     before = all_rows(db, STOCKS)

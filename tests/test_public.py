@@ -8,7 +8,7 @@ import pytest
 
 import stagingest
 
-PUBLIC = ["__version__", "fetch", "load", "plan", "prune", "repair", "retry", "status", "verify"]
+PUBLIC = ["__version__", "fetch", "import_universe", "load", "plan", "prune", "repair", "retry", "status", "verify"]
 FUNCTIONS = [name for name in PUBLIC if name != "__version__"]
 
 

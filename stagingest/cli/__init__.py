@@ -15,7 +15,10 @@ from stagingest.cli.stopping import Stopping
 from stagingest.errors import StagingestError, UsageError, bug
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "STAGINGEST", "max_content_width": 110}
-_COMMANDS = ("plan", "fetch", "load", "status", "verify", "retry", "prune", "repair", "doctor", "sim", "demo")
+_COMMANDS = (
+    *("plan", "fetch", "load", "status", "universe"),
+    *("verify", "retry", "prune", "repair", "doctor", "sim", "demo"),
+)
 
 
 class _Commands(click.Group):

@@ -74,7 +74,7 @@ def load(
         adopt=adopt,
         follow=follow,
         how=How(lock_timeout_s=lock_timeout, **how),
-        listener=None if as_json else _line,
+        listener=_warning if as_json else _line,
     )
     code = 3 if summary.skipped else 0
     again = _asked_again_with(summary.pruned, staging[0])
@@ -107,6 +107,12 @@ def _asked_again_with(chunks: "tuple[Chunk, ...]", staging: Path) -> list[str]:
     return [shlex.join(["stagingest", *each, "--staging", str(staging)]) for each in words]
 
 
+def _warning(loaded: "Loaded") -> None:
+    if loaded.warning:
+        o.say(f"Warning: {loaded.warning}")
+
+
 def _line(loaded: "Loaded") -> None:
-    if sys.stderr.isatty():
+    _warning(loaded)
+    if sys.stderr.isatty() and loaded.batch:
         o.say(f"batch {loaded.batch}: {loaded.rows:,} of {loaded.rows_due:,} rows")

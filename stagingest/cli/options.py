@@ -53,7 +53,16 @@ _QUESTION = (
     click.option(
         "--symbols", "-s", multiple=True, help="Symbols, separated by commas; option contracts as OCC symbols."
     ),
-    click.option("--symbols-file", metavar="FILE[:COLUMN]", multiple=True, help="A CSV column, or one symbol a line."),
+    click.option(
+        "--symbols-file", metavar="FILE[:COLUMN]", multiple=True, help="A CSV column, JSON, or one symbol a line."
+    ),
+    click.option("--watchlist", metavar="NAME", multiple=True, help="A list of the watchlists file."),
+    click.option(
+        "--watchlists-file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="JSON, {name: [symbols]}.  [default: ./watchlists.json, ./data/watchlists.json]",
+    ),
+    click.option("--index", metavar="NAME", multiple=True, help="All who belonged to this universe on some day asked."),
     click.option(
         "--underlyings",
         multiple=True,
@@ -102,12 +111,14 @@ def question(command: F) -> F:
 
 def asked(options: dict[str, Any]) -> dict[str, Any]:
     """The keyword arguments of `stagingest.plan` and `stagingest.fetch` in the options of a command."""
-    from stagingest import universe
+    from stagingest import lists
 
     names = listed(options.pop("symbols"))
     for file in options.pop("symbols_file"):
-        names += universe.from_file(file)
+        names += lists.from_file(file)
     options["symbols"] = names
+    for name in ("watchlist", "index"):
+        options[name] = listed(options.pop(name))
     options["underlyings"] = listed(options.pop("underlyings"))
     return options
 

@@ -2,100 +2,19 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from enum import StrEnum
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from stagingest.datasets import DATASETS, Dataset, Table
+from stagingest.datasets import DATASETS, Table
 from stagingest.errors import FullError, TargetError
-from stagingest.model import Chunk, Entry, Window, to_json
-from stagingest.sessions import instant
-from stagingest.targets.spans import Near, Span, moment
+from stagingest.model import Chunk, to_json
+from stagingest.targets.batch import Batch
+from stagingest.targets.spans import Near, Span
 
 Step = tuple[int, tuple[str, ...]]
 """A version of a target's tables, and the statements that lead to it from the one before."""
-
-# Bars are stamped inside their window; a day more on both sides costs nothing and forgives a provider's stamp.
-_MARGIN = timedelta(days=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """An entry of a staging directory, as a target takes it.
-
-    Args:
-        staging: id of the staging directory.
-        root: its absolute path.
-        dataset: what the entry's rows are.
-    """
-
-    staging: str
-    root: Path
-    dataset: Dataset
-    entry: Entry
-
-    @property
-    def file(self) -> Path | None:
-        """The staged file, None for an entry without rows."""
-        return self.root / self.entry.path if self.entry.path else None
-
-    @property
-    def line(self) -> tuple[str, Window]:
-        """Where its rows lie: entries of one name that share a symbol and time may hold the same keys.
-
-        Of history it is the series (its id) and the window; a capture meets others of its endpoint, whatever their
-        bounds, at its own instant only.
-        """
-        chunk = self.entry.chunk
-        if not self.dataset.captured:
-            return chunk.series.id, chunk.window
-        return chunk.series.endpoint, moment(self.entry.asked_at)
-
-    @property
-    def span(self) -> tuple[datetime, datetime]:
-        """First and last instant (UTC without zone, the last not included) a row of it may be stamped with."""
-        window = moment(self.entry.asked_at) if self.dataset.captured else self.entry.chunk.window
-        if isinstance(window.start, datetime) and isinstance(window.end, datetime):
-            return window.start, window.end
-        start, end = (instant(day).replace(tzinfo=None) for day in (window.start, window.end))
-        return start, end
-
-    def windows(self, table: Table) -> Iterator[dict[str, Any]]:
-        """As in `Batch`."""
-        chunk, data = self.entry.chunk, self.dataset
-        since, until = self.span
-        params = {"provider": chunk.series.endpoint.partition("/")[0], **dict(chunk.series.params)}
-        others = {name: params[name] for name in data.told_by(table) if name != data.symbol}
-        for symbol, rows in self.entry.symbol_rows:
-            if rows:
-                yield {data.symbol: symbol, **others, "since": since, "until": until, "whole": self.entry.covers}
-
-    def ledger_row(self, loaded_at: datetime) -> dict[str, Any]:
-        """The item as a row of the ledger; `loaded_at` in UTC without zone."""
-        entry, chunk, series = self.entry, self.entry.chunk, self.entry.chunk.series
-        rows = dict(entry.symbol_rows)
-        return {
-            "staging": self.staging,
-            "seq": entry.seq,
-            "sha256": entry.sha256,
-            "dataset": self.dataset.name,
-            "provider": series.endpoint.partition("/")[0],
-            "endpoint": series.endpoint,
-            "series": series.id,
-            "params": to_json(dict(series.params)),
-            "symbols": chunk.symbols,
-            "symbol_rows": [rows.get(symbol, 0) for symbol in chunk.symbols],
-            "rows": entry.rows,
-            "window_start": chunk.window.start,
-            "window_end": chunk.window.end,
-            "outcome": entry.outcome.value,
-            "reason": entry.reason,
-            "covers": entry.covers,
-            "asked_at": entry.asked_at.astimezone(UTC).replace(tzinfo=None),
-            "loaded_at": loaded_at,
-        }
 
 
 def columns_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
@@ -118,71 +37,6 @@ def open_window(chunk: Chunk) -> dict[str, Any]:
         "params": to_json(dict(series.params)), "symbols": list(chunk.symbols), "window_start": chunk.window.start,
         "window_end": chunk.window.end,
     }  # fmt: skip
-
-
-class Mode(StrEnum):
-    """What a batch does to rows already there.
-
-    `append` meets none; `replace` replaces those of the same key; `newest` keeps, of each key, the row that was
-    answered last.
-    """
-
-    APPEND = "append"
-    REPLACE = "replace"
-    NEWEST = "newest"
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Entries of one dataset and schema number that are loaded in one transaction; no two of them overlap."""
-
-    dataset: Dataset
-    schema: int
-    mode: Mode
-    items: tuple[Item, ...]
-
-    @property
-    def files(self) -> tuple[Item, ...]:
-        """The items that have a file, in loading order."""
-        return tuple(item for item in self.items if item.entry.path)
-
-    @property
-    def rows(self) -> int:
-        """Rows the manifest promises."""
-        return sum(item.entry.rows for item in self.items)
-
-    def halves(self) -> "tuple[Batch, ...]":
-        """The batch in two, or itself when it is one entry."""
-        middle = len(self.items) // 2
-        cut = (self.items[:middle], self.items[middle:]) if middle else (self.items,)
-        return tuple(replace(self, items=items) for items in cut)
-
-    def ranks(self) -> list[int]:
-        """The place of each of `files` when they are put in the order they were asked."""
-        files = self.files
-        asked = sorted(range(len(files)), key=lambda i: (files[i].entry.asked_at, files[i].entry.seq))
-        places = {at: place for place, at in enumerate(asked)}
-        return [places[at] for at in range(len(files))]
-
-    def windows(self, table: Table) -> Iterator[dict[str, Any]]:
-        """What the files answered: a row for each symbol that has any, with the key columns but the time, `since` and
-        `until` (UTC without zone), and `whole`, whether the answer was the last word on its window.
-        """
-        return (row for item in self.files for row in item.windows(table))
-
-    def bounds(self) -> dict[str, Any]:
-        """`low high` (symbols) and `since until` (UTC without zone) around every key the files may hold."""
-        chunks, spans = [item.entry.chunk for item in self.files], [item.span for item in self.files]
-        return {
-            "low": min(min(chunk.symbols) for chunk in chunks),
-            "high": max(max(chunk.symbols) for chunk in chunks),
-            "since": min(since for since, _ in spans) - _MARGIN,
-            "until": max(until for _, until in spans) + _MARGIN,
-        }
-
-    def __str__(self) -> str:
-        first = next((item.entry.path for item in self.files), "no files")
-        return f"{len(self.items)} entries of {self.dataset.name}, {self.rows} rows, from {first}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,3 +144,6 @@ class Target(Protocol):
 
     def size_bytes(self) -> int:
         """Size on disk."""
+
+    def free_bytes(self) -> int | None:
+        """Room on its disk, None when that is not known here."""

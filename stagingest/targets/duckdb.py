@@ -13,7 +13,9 @@ from stagingest import ddl, disk, sql
 from stagingest.datasets import DATASETS, Table
 from stagingest.errors import StagingError, TargetError
 from stagingest.model import Window
-from stagingest.targets import Batch, Receipt, columns_of, datasets_where, naming, steps_from
+from stagingest.settings import free_bytes
+from stagingest.targets import Receipt, columns_of, datasets_where, naming, steps_from
+from stagingest.targets.batch import Batch
 from stagingest.targets.duckfile import Connection, NoTableError, connect, read
 from stagingest.targets.filling import fill
 from stagingest.targets.spans import Near, Span
@@ -27,7 +29,8 @@ class DuckDB:
 
     Args:
         path: the file; made with the first `open` when absent.
-        memory_limit: as DuckDB writes it; the process needs up to 200 MiB more.
+        memory_limit: as DuckDB writes it; the process needs up to 200 MiB more. DuckDB is given nine tenths, for what
+            it does not count itself.
         threads: None for one per core.
         temp_dir: where it spills, None for a folder beside it.
         fast: rows of a batch need not keep the order of their files, which costs a fifth less.
@@ -56,7 +59,7 @@ class DuckDB:
         self.path = path.absolute()
         self.name = str(self.path)
         self._settings: dict[str, Any] = {
-            "memory_limit": memory_limit,
+            "memory_limit": _nine_tenths(memory_limit),
             "threads": threads or len(os.sched_getaffinity(0)),
             "storage_compatibility_version": storage_version,
             "preserve_insertion_order": not fast,
@@ -147,6 +150,10 @@ class DuckDB:
         """Bytes of the file, 0 before it is made."""
         return self.path.stat().st_size if self.path.exists() else 0
 
+    def free_bytes(self) -> int:
+        """Room on its disk."""
+        return free_bytes(self.path)
+
     def _fill(self, table: Table, batch: Batch, now: datetime) -> Receipt:
         receipt = fill(self._all, self._open.registered, table, batch, replace=self._replace)
         values = {"table": table.name, "inserted": receipt.inserted, "deleted": receipt.deleted, "now": now}
@@ -231,6 +238,11 @@ class DuckDB:
             message = f"{self.path.name} has a table {foreign[0]} that stagingest did not make."
             raise TargetError(message, "Name another --to, or another --schema.")
         return 0
+
+
+def _nine_tenths(size: str) -> str:
+    number, unit = re.match(r"([\d.]*) *(.*)", size).groups()  # type: ignore[union-attr]
+    return f"{float(number) * 0.9:.6f}{unit}"
 
 
 def contracts(path: Path, underlyings: Iterable[str], schema: str = "main") -> list[tuple[str, date, str]]:

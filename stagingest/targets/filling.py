@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from stagingest import sql
-from stagingest.datasets import Table
+from stagingest.datasets import Dataset, Table
 from stagingest.errors import TargetError
-from stagingest.targets import Batch, Changes, Mode, Receipt, columns_of
+from stagingest.targets import Changes, Receipt
+from stagingest.targets.batch import Batch, Group, Mode
 
 
 class Ask(Protocol):
@@ -39,8 +40,11 @@ def fill(ask: Ask, registered: Registered, table: Table, batch: Batch, *, replac
         ((staged,),) = ask(sql.COUNT_STAGED, **files)
     else:
         if batch.mode is Mode.REPLACE:
-            with registered("windows", columns_of(batch.windows(table))):
-                changes, deleted = _make_room(ask, table, batch, files, replace=replace)
+            make_room = _clear if replace else _give_way
+            made = [make_room(ask, registered, batch.dataset, table, group) for group in batch.groups(table)]
+            deleted = sum(room.removed for room in made)
+            if not replace:
+                changes = Changes(batch.rows - deleted, sum(r.changed for r in made), sum(r.kept for r in made))
         ((inserted,),) = ask(sql.append(table), **files)
         staged = inserted
     if staged != batch.rows:
@@ -48,20 +52,39 @@ def fill(ask: Ask, registered: Registered, table: Table, batch: Batch, *, replac
     return Receipt(inserted, deleted, changes)
 
 
-def _make_room(
-    ask: Ask, table: Table, batch: Batch, files: dict[str, Any], *, replace: bool
-) -> tuple[Changes | None, int]:
-    """Remove what the batch replaces: what that changes (not counted with `replace`: it would cost as much as the
-    rest), and the rows removed.
+class _Room(NamedTuple):
+    """Rows removed, how many of them come again with another value, and how many stay that do not come again."""
+
+    removed: int
+    changed: int = 0
+    kept: int = 0
+
+
+def _clear(ask: Ask, registered: Registered, data: Dataset, table: Table, group: Group) -> _Room:
+    """Remove all rows of whole windows, and of the others what is staged. What that changes is not counted: it would
+    cost as much as the rest.
     """
-    data, bounds = batch.dataset, batch.bounds()
-    if replace:
-        ((removed,),) = ask(sql.remove_within(data, table), **bounds)
-        if not all(item.entry.covers for item in batch.files):
-            ((more,),) = ask(sql.remove(data, table), **files, **bounds)
-            removed += more
-        return None, removed
-    ((held, met, changed),) = ask(sql.compare(data, table), **files, **bounds)
+    removed = 0
+    whole = group.windows(whole=True)
+    if whole["symbols"]:
+        with registered("windows", whole):
+            ((removed,),) = ask(sql.remove_within(data, table, group.fixed), **group.fixed, **group.bounds())
+    if len(whole["symbols"]) < len(group.files):
+        removed += _remove(ask, data, table, group)
+    return _Room(removed)
+
+
+def _give_way(ask: Ask, registered: Registered, data: Dataset, table: Table, group: Group) -> _Room:
+    """Remove what is staged, and count what that changes."""
+    with registered("windows", group.windows()):
+        values = {**group.fixed, **group.bounds()}
+        ((held, met, changed),) = ask(sql.compare(data, table, group.fixed), paths=group.paths(), **values)
     if met:
-        ask(sql.remove(data, table), **files, **bounds)
-    return Changes(batch.rows - met, changed, held - met), met
+        _remove(ask, data, table, group)
+    return _Room(met, changed, held - met)
+
+
+def _remove(ask: Ask, data: Dataset, table: Table, group: Group) -> int:
+    values = {**group.fixed, **group.bounds()}
+    ((removed,),) = ask(sql.remove(data, table, group.fixed), paths=group.paths(), **values)
+    return int(removed)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from operator import itemgetter
@@ -17,7 +18,9 @@ from stagingest import columnar, disk, sql
 from stagingest.datasets import DATASETS, Table
 from stagingest.errors import FullError, TargetError
 from stagingest.locks import Lock, patiently
-from stagingest.targets import Batch, Item, Mode, Receipt, naming
+from stagingest.settings import free_bytes
+from stagingest.targets import Receipt, naming
+from stagingest.targets.batch import Batch, Group, Item, Mode
 from stagingest.targets.hiveledger import HiveLedger
 from stagingest.targets.partitions import home_of, merged, partitions
 from stagingest.targets.spans import Near, Span
@@ -138,6 +141,10 @@ class Hive:
         """Bytes of all files."""
         return sum(path.stat().st_size for path in self.root.rglob(_FILE))
 
+    def free_bytes(self) -> int:
+        """Room on its disk."""
+        return free_bytes(self.root)
+
     def _fill(self, table: Table, batch: Batch, items: Sequence[Item]) -> Receipt:
         """Merge the rows of some items into the folders of a table."""
         folders: dict[str, list[pa.Table]] = {}
@@ -147,14 +154,14 @@ class Hive:
             rows += staged.num_rows
             for folder, part in partitions(staged, batch.dataset, table):
                 folders.setdefault(folder, []).append(part.select([column.name for column in table.columns]))
-        windows = [row for item in items for row in item.windows(table) if row["whole"]] if self._clears(batch) else []
-        for folder in self._homes(windows, batch, table):
+        groups = replace(batch, items=tuple(items)).groups(table) if self._clears(batch) else []
+        for folder in self._homes(groups, batch, table):
             folders.setdefault(folder, [])
         written, deleted = [], 0
         for folder, news in folders.items():
             path = self.root / folder / _FILE
             held = pq.read_table(path, partitioning=None) if path.exists() else None
-            left = _outside(held, windows, batch) if held is not None and windows else held
+            left = _outside(held, groups, batch) if held is not None and groups else held
             both = merged(left, news, table, newest=batch.mode is Mode.NEWEST)
             before = (held.num_rows if held is not None else 0) + sum(new.num_rows for new in news)
             deleted += before - both.num_rows
@@ -163,11 +170,12 @@ class Hive:
         self._settle([path for path, _ in written], [new for _, new in written])
         return Receipt(rows, deleted)
 
-    def _homes(self, windows: Sequence[dict[str, Any]], batch: Batch, table: Table) -> Iterator[str]:
-        """Folders that may hold rows of these windows."""
-        for window in windows:
-            home = self.root / home_of(window["interval"], window[batch.dataset.symbol], batch.dataset, table)
-            yield from (str(path.parent.relative_to(self.root)) for path in home.rglob(_FILE))
+    def _homes(self, groups: Sequence[Group], batch: Batch, table: Table) -> Iterator[str]:
+        """Folders that may hold rows of what the files answer."""
+        for group in groups:
+            for symbol in {name for item in group.files if item.entry.covers for name in item.answered.symbols}:
+                home = self.root / home_of(group.fixed["interval"], symbol, batch.dataset, table)
+                yield from (str(path.parent.relative_to(self.root)) for path in home.rglob(_FILE))
 
     def _clears(self, batch: Batch) -> bool:
         return self._replace and batch.mode is Mode.REPLACE
@@ -221,22 +229,22 @@ def _read(item: Item) -> pa.Table:
     return staged
 
 
-def _outside(held: pa.Table, windows: Sequence[dict[str, Any]], batch: Batch) -> pa.Table:
-    """The rows that lie in none of the windows."""
+def _outside(held: pa.Table, groups: Sequence[Group], batch: Batch) -> pa.Table:
+    """The rows that lie in no window of which the files say the last word."""
     data = batch.dataset
+    symbols = set(pc.unique(held[data.symbol]).to_pylist())
     keep = pa.chunked_array([pa.array([True] * held.num_rows, pa.bool_())])
-    there = set(pc.unique(held[data.symbol]).to_pylist())
-    for window in windows:
-        if window[data.symbol] not in there:
-            continue
-        inside = pc.and_(
-            pc.greater_equal(held[data.time], pa.scalar(window["since"], pa.timestamp("us"))),
-            pc.less(held[data.time], pa.scalar(window["until"], pa.timestamp("us"))),
-        )
-        for name, value in window.items():
-            if name not in ("since", "until", "whole"):
+    for group in groups:
+        for answer in (item.answered for item in group.files):
+            there = symbols.intersection(answer.symbols)
+            if not answer.whole or not there:
+                continue
+            inside = pc.is_in(held[data.symbol], pa.array(sorted(there)))
+            inside = pc.and_(inside, pc.greater_equal(held[data.time], pa.scalar(answer.since, pa.timestamp("us"))))
+            inside = pc.and_(inside, pc.less(held[data.time], pa.scalar(answer.until, pa.timestamp("us"))))
+            for name, value in group.fixed.items():
                 inside = pc.and_(inside, pc.equal(held[name], value))
-        keep = pc.and_(keep, pc.invert(inside))
+            keep = pc.and_(keep, pc.invert(inside))
     return held.filter(keep)
 
 

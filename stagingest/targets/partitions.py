@@ -62,6 +62,9 @@ def partitions(rows: pa.Table, data: Dataset, table: Table) -> Iterator[tuple[st
 
 
 def _columns(rows: pa.Table, data: Dataset) -> Iterator[tuple[str, pa.Array]]:
+    if data.symbol == "universe":
+        yield "universe", _flat(rows["universe"])
+        return
     if not data.time:
         yield "underlying", _underlying(rows["contract_symbol"])
         return
@@ -97,7 +100,7 @@ def _flat(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _text(name: str, value: Any) -> str:
-    if name in ("symbol", "underlying"):
+    if name in ("symbol", "underlying", "universe"):
         return encoded(value)
     return f"{value:02}" if name == "month" else str(value)
 

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from stagingest import pgsql, sql
 from stagingest.datasets import Dataset, Table, arrow_schema
 from stagingest.errors import HeldError, TargetError
 from stagingest.locks import patiently
-from stagingest.targets import Batch, Item, Mode, Receipt, datasets_where, naming, steps_from
+from stagingest.targets import Receipt, datasets_where, naming, steps_from
+from stagingest.targets.batch import Batch, Item, Mode
 from stagingest.targets.pgconnection import Connection, shown
 from stagingest.targets.spans import Near, Span
 
@@ -127,6 +129,9 @@ class Postgres:
         finally:
             self.close()
 
+    def free_bytes(self) -> None:
+        """Not known: the disk is the server's."""
+
     def _size(self) -> int:
         text = "SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::BIGINT FROM pg_class WHERE relkind = 'r' "
         return int(self._one(text + "AND relnamespace = to_regnamespace($1)", sql.quoted(self._schema)))
@@ -148,8 +153,13 @@ class Postgres:
         return Receipt(inserted, deleted)
 
     def _clear(self, table: Table, batch: Batch) -> int:
-        windows = json.dumps(list(batch.windows(table)), default=str)
-        return int(self._one(pgsql.remove_within(batch.dataset, table), windows))
+        removed = 0
+        for group in batch.groups(table):
+            answers = (item.answered for item in group.files)
+            windows = json.dumps([asdict(answer) for answer in answers if answer.whole], default=str)
+            text = pgsql.remove_within(batch.dataset, table, tuple(group.fixed))
+            removed += int(self._one(text, windows, *group.fixed.values()))
+        return removed
 
     def _ingest(self, table: Table, batch: Batch, into: str, ranks: Sequence[int] | None = None) -> int:
         """Append the rows of all files, a file at a time in memory; how many. Raises TargetError for another number."""
