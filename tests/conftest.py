@@ -29,7 +29,10 @@ NEEDS = {
     "strace": (shutil.which("strace"), "install strace to make system calls fail"),
     "namespace": (_namespaces(), "allow `unshare -rm` to mount a disk that fills up"),
     "postgres": (pglab.binaries(), "install postgresql to load into a real server"),
-    "sdk": (os.environ.get("STAGINGEST_SDK_PYTHON"), "set STAGINGEST_SDK_PYTHON to a Python that has alpaca-py"),
+    "sdk": (
+        os.environ.get("STAGINGEST_SDK_PYTHON"),
+        "set STAGINGEST_SDK_PYTHON to a Python that has alpaca-py and massive",
+    ),
 }
 OURS = ("STAGINGEST_", "APCA_", "MASSIVE_", "POLYGON_")
 
