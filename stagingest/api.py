@@ -34,7 +34,7 @@ class Asked(TypedDict, total=False):
     watchlist: names of lists in watchlists_file (JSON, {name: [symbols]}; by default ./watchlists.json, then
     ./data/watchlists.json); bars without a symbol are of the lists `positions` and `monitor`.
     index: names of universes kept in the staging directory: all that belonged on some day asked.
-    underlyings: stocks whose contracts are listed, or whose known contracts' bars are fetched.
+    underlyings: stocks whose contracts are listed, whose known contracts' bars are fetched, whose chains are captured.
     provider: `alpaca` unless the dataset names it (`alpaca/stock-bars`).
     timeframe: `1Min` to `59Min`, `1Hour` to `23Hour`, `1Day`, `1Week`, `1Month` to `12Month`.
     start: first New York day; `max` is the provider's first.
