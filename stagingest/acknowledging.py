@@ -7,9 +7,11 @@ from pathlib import Path
 
 from stagingest import catalog, planning, staging, strikes
 from stagingest.datasets import dataset
+from stagingest.discovering import Discoverer
 from stagingest.manifest import Ack, Manifest
 from stagingest.model import Asked, Chunk, Entry, Job, Kind, Outcome, Series, Window
 from stagingest.orders import Cost, Order, Result
+from stagingest.sweeping import Discovery
 from stagingest.tally import GOOD, Tally
 
 GROUP_CHUNKS = 50
@@ -26,6 +28,7 @@ class Course:
     jobs: tuple[Job, ...]
     chunks: tuple[Chunk, ...]
     known: Mapping[Series, Mapping[str, Sequence[Window]]]
+    discovery: Discovery | None = None
 
 
 class Acknowledger:
@@ -39,6 +42,7 @@ class Acknowledger:
         self._acks: list[Ack] = []
         self.answered: set[Series] = set()
         self._edges: dict[Series, dict[str, dict[date, str]]] = {}
+        self._discoverer = Discoverer(course.discovery, manifest) if course.discovery else None
 
     @property
     def waiting(self) -> int:
@@ -103,10 +107,22 @@ class Acknowledger:
         with self._manifest.transaction():
             settled = (ack.order.chunk.id for ack in acks if ack.result.outcome in (*GOOD, Outcome.QUARANTINED))
             strikes.clear(self._manifest, list(settled))
-            for entry, ack in zip(self._manifest.record(acks), acks, strict=True):
+            entries = self._manifest.record(acks)
+            for entry, ack in zip(entries, acks, strict=True):
                 if ack.order.adjusted:
                     due += self._compare(entry, ack)
+            if self._discoverer:
+                due += self._plan(self._discoverer.follow(entries))
         return due
+
+    def _plan(self, jobs: Sequence[Job]) -> list[Chunk]:
+        """Chunks of jobs of which nothing is known."""
+        endpoints = [catalog.endpoint(job.series.endpoint) for job in jobs]
+        cuts = [endpoint.cut(job.series) for job, endpoint in zip(jobs, endpoints, strict=True)]
+        chunks = [chunk for job, cut in zip(jobs, cuts, strict=True) for chunk in planning.due(job, cut, date.max, {})]
+        self._manifest.plan(chunks, self._course.run)
+        self._tally.add(chunks)
+        return chunks
 
     def _compare(self, entry: Entry, ack: Ack) -> list[Chunk]:
         """An adjusted series whose known session reads differently has a new price base: fetch the symbol whole."""

@@ -17,7 +17,6 @@ from stagingest import settings
 from stagingest.errors import UsageError
 
 if TYPE_CHECKING:
-    from stagingest.asking import Known, Question, Wanted
     from stagingest.destination import How
     from stagingest.loaded import LoadSummary
     from stagingest.loading import Listener as LoadListener
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from stagingest.supervising import Listener
     from stagingest.surveying import Elsewhere, Plan
     from stagingest.tally import FetchSummary
+    from stagingest.wanting import Question, Wanted
 
 
 class Asked(TypedDict, total=False):
@@ -46,6 +46,8 @@ class Asked(TypedDict, total=False):
     strike_gte, strike_lte, option_type: bounds of the strike in dollars, `call` or `put`.
     max_underlyings, max_expiries, max_contracts: of how many that have something due is asked, of each underlying so
     many expiries, the nearest first; what is left out is asked by the same call later.
+    contracts_from: another staging directory whose listings are known too; where no name is given, option bars and
+    snapshots are asked of every underlying known there or in `db`.
     """
 
     symbols: Iterable[str]
@@ -69,6 +71,7 @@ class Asked(TypedDict, total=False):
     max_underlyings: int | None
     max_expiries: int | None
     max_contracts: int | None
+    contracts_from: str | Path | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +111,12 @@ def plan(
 
     Raises UsageError for a wrong argument, with the nearest valid value.
     """
-    from stagingest import asking, bounds, surveying
+    from stagingest import asking, bounds, known, surveying
 
     root, now = Path(staging), clock()
-    known = replace(_known(root, db, asked), unseen=True)
-    question = asking.question(_wanted(dataset, asked), known, now)
+    asked = known.named(dataset, db, asked, now)
+    contracts = replace(known.contracts(root, db, asked), unseen=True)
+    question = asking.question(_wanted(dataset, asked), contracts, now)
     few = bounds.few(question, **_bounded(asked))
     looked = surveying.look(
         question.jobs, root, now, few, resume=resume, max_rps=bounds.rates(max_rps, question),
@@ -170,19 +174,20 @@ def fetch(
         HeldError: another fetch holds `staging`.
         StagingError: `staging` cannot be used, or its disk is full.
     """
-    from stagingest import asking, bounds, fetching
+    from stagingest import asking, bounds, fetching, known
     from stagingest.flights import Caps
     from stagingest.tally import Silent
 
-    root = Path(staging)
-    question = asking.question(_wanted(dataset, asked), _known(root, db, asked), clock())
+    root, now = Path(staging), clock()
+    asked = known.named(dataset, db, asked, now)
+    question = asking.question(_wanted(dataset, asked), known.contracts(root, db, asked), now)
     if question.discovery:
         names = ",".join(question.discovery[0].symbols)
         raise UsageError(question.notes[-1], f"Run `stagingest fetch option-contracts --underlyings {names}` first.")
     options = fetching.Options(
         root, os.environ if environ is None else environ, processes, lanes, bounds.rates(max_rps, question),
         realtime, resume, gzip, Caps(max_requests, max_minutes, fail_fast), max_chunks,
-        bounds.few(question, **_bounded(asked)), log_rate_limits, _elsewhere(db, question),
+        bounds.few(question, **_bounded(asked)), log_rate_limits, _elsewhere(db, question), question.sweep,
     )  # fmt: skip
     return Fetched(question, fetching.fetch(question.jobs, options, listener or Silent(), clock))
 
@@ -239,8 +244,8 @@ def status(staging: str | Path = "staging") -> "Standing":
 
 
 def _wanted(dataset: str, asked: Asked) -> "Wanted":
-    from stagingest.asking import Wanted
     from stagingest.naming import Lists
+    from stagingest.wanting import Wanted
 
     default = Wanted(dataset)
 
@@ -268,17 +273,6 @@ _TEXTS = (
 
 def _bounded(asked: Asked) -> dict[str, int | None]:
     return {name: asked.get(f"max_{name}") for name in ("underlyings", "expiries", "contracts")}  # type: ignore[misc]
-
-
-def _known(root: Path, db: str | Path | None, asked: Asked) -> "Known":
-    from stagingest.asking import Known
-
-    underlyings = [name.strip().upper() for name in asked.get("underlyings", ())]
-    if db is None or not underlyings or not Path(db).exists():
-        return Known(root)
-    from stagingest.targets.duckdb import contracts
-
-    return Known(root, contracts(Path(db), underlyings))
 
 
 def _elsewhere(db: str | Path | None, question: "Question") -> "Elsewhere":

@@ -24,6 +24,7 @@ from stagingest.planning import Few
 from stagingest.pool import InProcess, Slots, warm
 from stagingest.supervising import Listener, Supervisor
 from stagingest.surveying import Elsewhere, Plan, survey
+from stagingest.sweeping import Discovery
 from stagingest.tally import FetchSummary, Tally, exit_code
 from stagingest.worker import Setup, setup
 
@@ -52,6 +53,7 @@ class Options:
         log_rate_limits: say every second what the limiter does.
         few: how many underlyings, contracts and expiries it asks about.
         elsewhere: what a target holds and need not be asked.
+        discovery: what goes on with answers of the run.
     """
 
     root: Path
@@ -67,6 +69,7 @@ class Options:
     few: Few = Few()
     log_rate_limits: bool = False
     elsewhere: Elsewhere = field(default_factory=dict)
+    discovery: Discovery | None = None
 
 
 def fetch(
@@ -184,7 +187,7 @@ class _Run:
 
     def _supervisor(self, chunks: tuple[Chunk, ...], tally: Tally, gates: Gates) -> Supervisor:
         processes, lanes = self._size(chunks)
-        course = Course(self.id, self.root, self.plan.jobs, chunks, self.plan.known)
+        course = Course(self.id, self.root, self.plan.jobs, chunks, self.plan.known, self.options.discovery)
         self._look_around(processes, lanes, len(chunks))
         cooks = max(1, settings.cores() // max(1, processes))
         pool = self._pool(processes, lanes, cooks, gates)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import orjson
 
-from stagingest import staging, verdict, wire
+from stagingest import staging, verdict
 from stagingest.errors import PageError
 from stagingest.orders import Order
+from stagingest.redacting import redacted
 from stagingest.worker import Route
 
 # A whole run of wrong answers looks like its first ones.
@@ -43,7 +44,7 @@ class Misread:
 
         Raises OSError when its beginning cannot be written.
         """
-        clean = wire.redacted(body, self._secrets[budget])
+        clean = redacted(body, self._secrets[budget])
         text = error.message if clean == body else _reason(read, clean)
         if _is_no_json(body):
             beginning = verdict.plain(clean[: 4 * _BEGINNING].decode(errors="replace").strip(), _BEGINNING)
@@ -58,7 +59,7 @@ class Misread:
     def shown(self, names: Iterable[str], budget: str) -> set[str]:
         """Names out of an answer as they may be shown: a few, short, printable and no key."""
         secrets = self._secrets[budget]
-        clean = (wire.redacted(name.encode(), secrets).decode() for name in sorted(names)[:_NAMES])
+        clean = (redacted(name.encode(), secrets).decode() for name in sorted(names)[:_NAMES])
         return {verdict.plain(name, _NAME_CHARACTERS) for name in clean}
 
     def _keep(self, order: Order, body: bytes) -> str:

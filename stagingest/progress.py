@@ -6,10 +6,11 @@ What cannot be written (the terminal is gone, the disk under a log is full) is n
 import sys
 import time
 from contextlib import suppress
-from typing import TextIO
+from dataclasses import asdict
 
 from tqdm import tqdm
 
+from stagingest.logs import Log
 from stagingest.tally import Progress
 
 LINE_EVERY_S = 30.0
@@ -41,10 +42,10 @@ def line(progress: Progress) -> str:
 
 
 class Lines:
-    """A line at most every 30 s: for logs."""
+    """A line at most every 30 s: for logs, its numbers beside it."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self, log: Log) -> None:
+        self._log = log
         self._last_s = time.monotonic()
 
     def progress(self, progress: Progress) -> None:
@@ -52,12 +53,11 @@ class Lines:
         now = time.monotonic()
         if now - self._last_s >= LINE_EVERY_S:
             self._last_s = now
-            self.say(line(progress))
+            self._log.write(line(progress), **asdict(progress))
 
     def say(self, text: str) -> None:
         """Print a sentence."""
-        with suppress(OSError):
-            print(text, file=self._stream, flush=True)
+        self._log.write(text)
 
     def close(self) -> None:
         """Nothing to end."""
@@ -66,10 +66,11 @@ class Lines:
 class Bar:
     """One bar on a terminal."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, log: Log) -> None:
+        self._log = log
         self._bar = tqdm(
             total=1,
-            file=stream,
+            file=sys.stderr,
             unit="chunk",
             dynamic_ncols=True,
             leave=False,
@@ -86,7 +87,7 @@ class Bar:
     def say(self, text: str) -> None:
         """Print a sentence above the bar."""
         with suppress(OSError):
-            tqdm.write(text, file=sys.stderr)
+            tqdm.write(self._log.shown(text), file=sys.stderr)
 
     def close(self) -> None:
         """Take the bar away."""
@@ -94,6 +95,6 @@ class Bar:
             self._bar.close()
 
 
-def listener(stream: TextIO) -> Lines | Bar:
-    """A bar on a terminal, lines elsewhere."""
-    return Bar(stream) if stream.isatty() else Lines(stream)
+def listener(log: Log) -> Lines | Bar:
+    """A bar on a terminal, lines elsewhere and for machines."""
+    return Bar(log) if log.form == "text" and sys.stderr.isatty() else Lines(log)

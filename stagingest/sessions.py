@@ -84,6 +84,23 @@ def hours(day: date) -> tuple[datetime, datetime]:
     return instant(day, opens), instant(day, closes)
 
 
+def is_open(moment: datetime) -> bool:
+    """Whether the exchange trades at the UTC instant `moment`: from its open to before its close, early ones too."""
+    day = new_york(moment).date()
+    if not is_session(day):
+        return False
+    opens, closes = hours(day)
+    return opens <= moment < closes
+
+
+def next_open(moment: datetime) -> datetime:
+    """The UTC instant of the first open after `moment`."""
+    day = new_york(moment).date()
+    while not is_session(day) or hours(day)[0] <= moment:
+        day += _DAY
+    return hours(day)[0]
+
+
 def _nth_sunday(year: int, month: int, nth: int) -> date:
     first = date(year, month, 1)
     return first + timedelta(days=(6 - first.weekday()) % 7 + 7 * (nth - 1))

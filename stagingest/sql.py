@@ -143,6 +143,7 @@ CONTRACTS = (
     "SELECT underlying, expiry, contract_symbol FROM option_contracts "
     "WHERE list_contains($underlyings, underlying) ORDER BY ALL"
 )
+UNDERLYINGS = "SELECT DISTINCT underlying FROM option_contracts WHERE expiry >= $after"
 _OPEN_KEYS = "count(*), bit_xor(hash(series, symbols, window_start::DATE, window_end::DATE))"
 SAME_OPEN = (
     f"SELECT (SELECT ({_OPEN_KEYS}) FROM expected) = (SELECT ({_OPEN_KEYS}) FROM open_windows WHERE staging = $staging)"

@@ -21,6 +21,7 @@ from stagingest import __version__, wire
 from stagingest.deadline import Exchange, Watchdog
 from stagingest.errors import UsageError
 from stagingest.model import Request
+from stagingest.redacting import redacted
 from stagingest.settings import LOOPBACK
 from stagingest.verdict import Fault, Reply, plain
 
@@ -91,7 +92,7 @@ class Client:
             reply = Fault(exchange.ended, _ENDED[exchange.ended])
         if isinstance(reply, Fault):
             # A fault may quote a header, and a server may repeat a key in one.
-            text = wire.redacted(reply.text.encode(), headers.values()).decode()
+            text = redacted(reply.text.encode(), headers.values()).decode()
             return Fault(reply.kind, plain(f"{origin.partition('://')[2]}: {text}"))
         return reply
 

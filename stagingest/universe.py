@@ -91,6 +91,18 @@ def staged_contracts(root: Path, entries: Iterable[Entry], endpoint: str, underl
     return contracts(found, wanted)
 
 
+def underlyings(root: Path, entries: Iterable[Entry], endpoint: str, after: date) -> set[str]:
+    """Whose contracts in the newest staged listings expire on `after` or later."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    found: set[str] = set()
+    for entry in newest_listings(entries, endpoint):
+        table = pq.read_table(root / entry.path, columns=["underlying", "expiry"])
+        found.update(pc.unique(table["underlying"].filter(pc.greater_equal(table["expiry"], after))).to_pylist())
+    return found
+
+
 def contracts(rows: Iterable[tuple[str, date, str]], underlyings: Iterable[str]) -> list[Contract]:
     """Contracts from (underlying, expiry, symbol) rows, sorted, of the wanted underlyings only."""
     wanted = set(underlyings)

@@ -1,28 +1,22 @@
 """What comes over the wire, in our words: bodies inflated within caps, failures as faults; pure."""
 
 import errno
-import html
 import http.client
-import json
 import os
-import re
 import socket
 import ssl
 import zlib
-from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from functools import lru_cache
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
+from stagingest.redacting import redacted
 from stagingest.verdict import Fault, Reply, plain
 from stagingest.waits import http_date
 
 BODY_CAP = 256 << 20
 ERROR_BODY_CAP = 4096
 RATIO_CAP, RATIO_FREE = 200, 1 << 20
-_TELLING = 8
-_FOR_URLS = bytes.maketrans(b"+/", b"-_")
 _KEPT = ("content-type", "retry-after", "x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset")
 
 
@@ -102,38 +96,6 @@ def error_text(data: bytes, coding: str, secrets: Iterable[str]) -> bytes:
         with suppress(zlib.error):
             body = zlib.decompressobj(31).decompress(data, ERROR_BODY_CAP)
     return redacted(body, secrets)
-
-
-def redacted(body: bytes, secrets: Iterable[str]) -> bytes:
-    """The body with `***` for each of the secrets, however it is spelled."""
-    for secret in secrets:
-        for spelling in _spellings(secret):
-            body = body.replace(spelling, b"***")
-    return body
-
-
-@lru_cache(maxsize=32)
-def _spellings(secret: str) -> list[bytes]:
-    """The secret and its last word (`Bearer KEY`) in every usual spelling; longest first."""
-    words = {secret, *secret.split()[-1:]} - {""}
-    # A few characters that an encoding leaves of a short key stand everywhere.
-    coded = {spelling for word in words for spelling in _spelled(word) if len(spelling) >= _TELLING}
-    return sorted({*coded, *(word.encode() for word in words)}, key=len, reverse=True)
-
-
-def _spelled(word: str) -> Iterator[bytes]:
-    raw, percent = word.encode(), quote(word, safe="")
-    lower = re.sub("%..", lambda found: found[0].lower(), percent)
-    in_json = json.dumps(word)[1:-1]
-    escaped = (in_json, json.dumps(in_json)[1:-1], in_json.replace("/", "\\/"), repr(word)[1:-1], repr(raw)[2:-1])
-    texts = (word, percent, lower, quote(word), *escaped, word.replace("\\", "\\\\"), html.escape(word))
-    yield from (text.encode() for text in texts)
-    yield from (raw.hex().encode(), raw.hex().upper().encode(), word.encode("utf-16-le"), word.encode("utf-16-be"))
-    for shift in range(3):
-        # Whatever stands before it, some characters of its base64 stand for it alone.
-        in_base64 = b64encode(b"." * shift + raw).rstrip(b"=")[4 if shift else 0 :]
-        yield from (in_base64, in_base64.translate(_FOR_URLS))
-        yield from (in_base64[:-2], in_base64[:-2].translate(_FOR_URLS))
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:

@@ -379,7 +379,7 @@ def test_a_listing_is_asked_with_both_bounds_of_the_expiry_on_the_trading_host()
         (
             ("underlying_symbols", "AA,SPX"),
             ("status", "active"),
-            ("expiration_date_gte", "2025-01-01"),
+            ("expiration_date_gte", "2025-11-09"),
             ("expiration_date_lte", "2025-12-31"),
             ("show_deliverables", "true"),
             ("limit", "10000"),

@@ -20,8 +20,8 @@ PACKAGE = Path(stagingest.__file__).parent
 GROUPS = [
     "errors",
     "model",
-    "circuit datasets sessions waits",
-    "planning pace sql verdict shaping tally agenda",
+    "circuit datasets redacting sessions waits",
+    "planning pace sql sweeping verdict shaping tally agenda",
     "providers",
     "catalog",
     "settings",
@@ -30,7 +30,8 @@ GROUPS = [
     "limiter transport staging manifest pool targets",
     "universe worker",
     "fetching loading",
-    "standing upkeep doctor report progress units",
+    "standing upkeep doctor report logs units",
+    "progress",
     "api",
     "sim",
     "cli",
@@ -38,9 +39,9 @@ GROUPS = [
 RANK = {name: rank for rank, group in enumerate(GROUPS) for name in group.split()}
 # What a module was divided into shares its place and knows it as the modules of a folder know each other.
 PARTS = {
-    "api": "asking bounds keeping naming",
+    "api": "asking bounds keeping known naming optioning wanting",
     "cli": "__main__",
-    "fetching": "acknowledging advice flights gates opening rates supervising surveying",
+    "fetching": "acknowledging advice discovering flights gates opening rates supervising surveying",
     "limiter": "allowance records",
     "loading": "batching destination following loaded sources",
     "manifest": "captures givenup loads lost strikes",

@@ -135,3 +135,34 @@ def test_an_hour_is_lost_and_won_at_each_switch(new_york: ZoneInfo, year: int) -
         before = (moment - timedelta(seconds=1)).astimezone(new_york).utcoffset()
         assert moment.astimezone(new_york).utcoffset() == timedelta(hours=offset)
         assert before == timedelta(hours=-9 - offset)
+
+
+@pytest.mark.parametrize(
+    ("moment", "is_open"),
+    [
+        ("2026-11-25T14:29:59", False),  # Wednesday, winter time
+        ("2026-11-25T14:30:00", True),
+        ("2026-11-25T20:59:59", True),
+        ("2026-11-25T21:00:00", False),
+        ("2026-11-26T16:00:00", False),  # Thanksgiving
+        ("2026-11-27T17:59:59", True),  # closes at one
+        ("2026-11-27T18:00:00", False),
+        ("2026-11-28T16:00:00", False),  # Saturday
+        ("2026-07-01T13:30:00", True),  # summer time
+        ("2026-07-01T20:00:00", False),
+        ("2026-12-24T18:00:00", False),  # the day before Christmas closes at one
+        ("2025-07-03T17:00:00", False),  # so does the day before Independence Day
+    ],
+)
+def test_the_exchange_is_open_from_its_open_to_before_its_close(moment: str, is_open: bool) -> None:
+    assert sessions.is_open(datetime.fromisoformat(moment).replace(tzinfo=UTC)) == is_open
+
+
+@given(MOMENTS)
+def test_the_next_open_is_the_first_instant_of_a_session_and_none_lies_between(moment: datetime) -> None:
+    opens = sessions.next_open(moment)
+    assert opens > moment
+    assert sessions.is_open(opens)
+    assert not sessions.is_open(opens - timedelta(seconds=1))
+    days = sessions.between(sessions.new_york(moment).date(), sessions.new_york(opens).date())
+    assert all(sessions.hours(day)[0] <= moment for day in days)

@@ -1,16 +1,16 @@
 """The command line: options in, one call, words out; only this package knows click."""
 
 import gc
+import io
 import os
 import sys
-from contextlib import suppress
 from difflib import get_close_matches
 from importlib import import_module
 
 import click
 
 from stagingest import __version__
-from stagingest.cli.options import ReaderGoneError, Terminated, same_command, say
+from stagingest.cli.options import ReaderGoneError, Terminated, log, log_as, same_command, say
 from stagingest.cli.stopping import Stopping
 from stagingest.errors import StagingestError, UsageError, bug
 
@@ -41,6 +41,16 @@ class _Commands(click.Group):
 
 @click.group(cls=_Commands, context_settings=_CONTEXT)
 @click.version_option(__version__, prog_name="stagingest")
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json", "journald"]),
+    default="text",
+    show_default=True,
+    expose_value=False,
+    is_eager=True,
+    callback=log_as,
+    help="How messages are written on stderr: for people, one JSON object a line, or with journald's priorities.",
+)
 def stagingest() -> None:
     """Backfill market data from rate-limited HTTP APIs.
 
@@ -50,6 +60,7 @@ def stagingest() -> None:
     Exit codes: 0 done, 1 failed, 2 usage, 3 done but some chunks or symbols failed, 4 credentials or entitlement,
     5 provider down, 75 the staging directory or database is held by someone else, 130 Ctrl-C, 143 terminated.
     """
+    log()  # before anything can be interrupted: no module is imported well within a signal
 
 
 def main() -> None:
@@ -57,16 +68,19 @@ def main() -> None:
     os.umask(0o077)
     # Importing and parsing allocate a lot and leave no cycles: collecting often only costs (5 % of a small fetch).
     gc.set_threshold(100_000, 20, 20)
-    stopping = Stopping(lambda word: f"{word}; what is staged stays. Continue with:\n  {same_command()}")
+    stopping = Stopping(
+        lambda word: log().shown(f"{word}; what is staged stays. Continue with:\n  {same_command()}", "warning")
+    )
     stopping.arm()
     try:
         code = stagingest.main(prog_name="stagingest", standalone_mode=False)
     except click.ClickException as error:
-        with suppress(OSError):
-            error.show()
+        words = io.StringIO()
+        error.show(words)
+        say(words.getvalue().rstrip("\n") if log().form == "text" else f"Error: {error.format_message()}", "error")
         code = error.exit_code
     except StagingestError as error:
-        say(f"Error: {error}")
+        say(f"Error: {error}", "error")
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort, Terminated):
         # DuckDB forgets which exception a signal raised in the middle of a query.
@@ -75,10 +89,10 @@ def main() -> None:
         code = 141  # the reader of stdout went away (`| head`): nobody is left to tell
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        say(f"Error: {where}{error.strerror or error}. What is staged stays; run the same command again.")
+        say(f"Error: {where}{error.strerror or error}. What is staged stays; run the same command again.", "error")
         code = 1
     except Exception as error:  # noqa: BLE001 -- a traceback helps no user, and its last line may quote anything
-        say(f"Error: a bug of stagingest: {bug(error)}. What is staged stays; please report the command.")
+        say(f"Error: a bug of stagingest: {bug(error)}. What is staged stays; please report the command.", "error")
         code = 1
     _let_go_of_the_unsaid()
     sys.exit(stopping.over(code if isinstance(code, int) else 0))

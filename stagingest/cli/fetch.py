@@ -34,9 +34,10 @@ if TYPE_CHECKING:
 @click.option(
     "--fail-fast/--best-effort", default=False, help="End at the first failed chunk, or go on.  [default: go on]"
 )
+@click.option("--in-session", is_flag=True, help="Do nothing, and exit 0, outside the session of New York.")
 @click.option("--log-rate-limits", is_flag=True, help="Say every second on stderr what the rate limiter does.")
 @click.option("--dry-run", is_flag=True, help="Show the plan; ask nothing, make no file.")
-def fetch(as_json: bool, dry_run: bool, env_file: Path | None, **options: Any) -> None:
+def fetch(as_json: bool, dry_run: bool, in_session: bool, env_file: Path | None, **options: Any) -> None:
     """Fetch what is missing of DATASET into the staging directory.
 
     DATASET is stock-bars, option-contracts, option-bars or option-snapshots, or names its provider: alpaca/stock-bars.
@@ -46,6 +47,8 @@ def fetch(as_json: bool, dry_run: bool, env_file: Path | None, **options: Any) -
     from stagingest import api
     from stagingest.cli import plan
 
+    if in_session and o.out_of_session("fetch", as_json=as_json):
+        return
     if dry_run:
         asked = {name: value for name, value in options.items() if name not in _HOW}
         plan.show(asked, as_json=as_json, max_rps=options["max_rps"])
@@ -68,9 +71,13 @@ def _listener(*, silent: bool) -> "Bar | Lines | Silent":
 
     if silent:
         return Silent()
+    import logging
+
+    from stagingest.logs import Heard
     from stagingest.progress import listener
 
-    return listener(sys.stderr)
+    logging.getLogger().addHandler(Heard(o.log()))
+    return listener(o.log())
 
 
 _HOW = frozenset(
@@ -100,18 +107,18 @@ def _words(fetched: "Fetched", staging: Path, *, capped: bool) -> None:
     if names.changed:
         o.say(f"Renamed: {o.few([f'{given} to {kept}' for given, kept in names.changed])}.")
     if names.rejected:
-        o.say(f"Rejected, not a symbol of the provider: {o.few(names.rejected, 50)}.")
+        o.say(f"Rejected, not a symbol of the provider: {o.few(names.rejected, 50)}.", "warning")
     if not summary.planned:
         o.out(f"nothing to ask: all {summary.symbols} symbols are covered")
     else:
         _counts(summary)
     if summary.limited and capped:
-        o.say(f"{summary.limited} requests were answered 429: --max-rps is above what the provider allows.")
+        o.say(f"{summary.limited} requests were answered 429: --max-rps is above what the provider allows.", "warning")
     if summary.unknown_fields:
         o.say(f"Not stored: fields {o.few(summary.unknown_fields)} of the provider's rows, which have no column.")
     _failures(summary, staging)
     if summary.stopped:
-        o.say(f"Stopped: {summary.stopped}")
+        o.say(f"Stopped: {summary.stopped}", "error")
     if summary.ended_by:
         o.say(f"Ended by {summary.ended_by}.")
     if summary.to_do or summary.ended_by:
@@ -123,9 +130,9 @@ def _words(fetched: "Fetched", staging: Path, *, capped: bool) -> None:
 
 def _failures(summary: "FetchSummary", staging: Path) -> None:
     for failure in summary.failures[:20]:
-        o.say(f"  {failure.symbol}: {failure.outcome}, {failure.reason}")
+        o.say(f"  {failure.symbol}: {failure.outcome}, {failure.reason}", "warning")
     if len(summary.failures) > 20:
-        o.say(f"  and {len(summary.failures) - 20} more; see `stagingest status --staging {staging}`")
+        o.say(f"  and {len(summary.failures) - 20} more; see `stagingest status --staging {staging}`", "warning")
 
 
 def _counts(summary: "FetchSummary") -> None:

@@ -89,7 +89,7 @@ def load(
     for command in again:
         o.say(f"  {command}")
     for skipped in summary.skipped:
-        o.say(f"Left out {skipped.path}: {skipped.reason}. Its chunk is due again at the next fetch.")
+        o.say(f"Left out {skipped.path}: {skipped.reason}. Its chunk is due again at the next fetch.", "warning")
     seconds = sum(summary.seconds.values())
     o.out(f"entries   {summary.entries} taken in {summary.batches} transactions, {summary.files} files")
     o.out(f"rows      {summary.rows:,} loaded, {summary.replaced:,} older ones replaced")

@@ -6,13 +6,16 @@ import re
 import shlex
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from stagingest.errors import UsageError
+
+if TYPE_CHECKING:
+    from stagingest.logs import Log
 
 
 class Terminated(BaseException):
@@ -97,6 +100,11 @@ _QUESTION = (
     ),
     staging,
     db,
+    click.option(
+        "--contracts-from",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="Another staging directory whose contracts are known too; without names, all its underlyings are asked.",
+    ),
     click.option("--resume/--no-resume", default=True, help="Ask what is missing, or everything anew."),
     as_json,
 )
@@ -133,6 +141,22 @@ def document(command: str, **fields: object) -> None:
     out(json.dumps({"schema": SCHEMA, "command": command, **fields}, default=str))
 
 
+def out_of_session(command: str, *, as_json: bool) -> bool:
+    """Whether the exchange is closed now; says so, and when it opens."""
+    from stagingest import sessions, settings
+
+    now = settings.utc_now()
+    if sessions.is_open(now):
+        return False
+    opens = sessions.next_open(now)
+    there = f"{sessions.new_york(opens):%a %Y-%m-%d %H:%M}"
+    if as_json:
+        document(command, out_of_session=True, next_open=opens.isoformat(), exit_code=0)
+    else:
+        out(f"nothing to ask: New York is closed; its next session opens {there} ({opens:%H:%M} UTC)")
+    return True
+
+
 def out(text: str = "") -> None:
     """Print a line of the result on stdout."""
     try:
@@ -141,10 +165,25 @@ def out(text: str = "") -> None:
         raise ReaderGoneError from None
 
 
-def say(text: str) -> None:
-    """Print a line about the result on stderr; one that cannot be written (a full disk under a log) costs nothing."""
-    with suppress(OSError):
-        click.echo(text, err=True)
+@cache
+def log() -> "Log":
+    """Where this command's messages go."""
+    from stagingest.logs import Log
+
+    made = Log()
+    made.hide(os.environ)
+    return made
+
+
+def log_as(context: click.Context, parameter: click.Parameter, form: str) -> None:
+    """Take the form of --log-format for the messages of this command."""
+    if form != "text":
+        log().form = form
+
+
+def say(text: str, level: str = "info") -> None:
+    """Print a message on stderr, of level error, warning or info."""
+    log().write(text, level)
 
 
 def same_command() -> str:
@@ -157,7 +196,9 @@ def environment(env_file: Path | None) -> dict[str, str]:
     """The environment with the lines of --env-file added."""
     from stagingest import settings
 
-    return settings.with_env_file(os.environ, env_file)
+    found = settings.with_env_file(os.environ, env_file)
+    log().hide(found)
+    return found
 
 
 def size(number: float) -> str:

@@ -12,6 +12,7 @@ from stagingest.model import Chunk, Cut, Grid, Kind, OptionSymbol, Page, Request
 from stagingest.providers import options as o
 from stagingest.providers.chains import Chain
 from stagingest.providers.timeframe import Timeframe
+from stagingest.sweeping import expiries
 
 PAGE_ROWS = 10_000
 FEEDS = ("sip", "iex", "otc", "boats")
@@ -197,11 +198,13 @@ class OptionContracts:
     def first(self, chunk: Chunk, not_after: datetime | None = None) -> Request:
         """The first page; without `expiration_date_lte` the provider would list one week."""
         series = chunk.series
+        first, last = (date.fromisoformat(series[name]) for name in ("expiry_gte", "expiry_lte"))
+        first, last = expiries(series["status"], first, last, chunk.window.start)
         query = (
             ("underlying_symbols", ",".join(chunk.symbols)),
             ("status", series["status"]),
-            ("expiration_date_gte", series["expiry_gte"]),
-            ("expiration_date_lte", series["expiry_lte"]),
+            ("expiration_date_gte", str(first)),
+            ("expiration_date_lte", str(last)),
             ("show_deliverables", "true"),
             ("limit", str(PAGE_ROWS)),
         )

@@ -20,7 +20,7 @@ from stagingest.targets.duckfile import Connection, NoTableError, connect, read
 from stagingest.targets.filling import fill
 from stagingest.targets.spans import Near, Span
 
-__all__ = ["DuckDB", "contracts", "coverage", "read"]
+__all__ = ["DuckDB", "contracts", "coverage", "read", "underlyings"]
 _GLOB = re.compile(r"[\[\]*?]")
 
 
@@ -251,6 +251,15 @@ def contracts(path: Path, underlyings: Iterable[str], schema: str = "main") -> l
         return read(path, sql.CONTRACTS, schema=schema, underlyings=list(underlyings))[1]
     except NoTableError:
         return []
+
+
+def underlyings(path: Path, after: date, schema: str = "main") -> list[str]:
+    """Whose contracts in a database expire on `after` or later; none without the table."""
+    try:
+        rows = read(path, sql.UNDERLYINGS, schema=schema, after=after)[1]
+    except NoTableError:
+        return []
+    return [str(name) for (name,) in rows]
 
 
 def coverage(path: Path, series: Iterable[str], schema: str = "main") -> dict[str, dict[str, list[Window]]]:

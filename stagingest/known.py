@@ -1,0 +1,73 @@
+"""Which option contracts are known before anything is asked, and whose options are meant where no name is given."""
+
+from datetime import date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stagingest import catalog, universe
+from stagingest.errors import UsageError
+from stagingest.manifest import Manifest
+from stagingest.model import Kind
+from stagingest.sessions import new_york
+from stagingest.wanting import Known
+
+if TYPE_CHECKING:
+    from stagingest.api import Asked
+
+
+def contracts(root: Path, db: str | Path | None, asked: "Asked") -> Known:
+    """Where contracts are looked up: the staging root, `contracts_from`, and what `db` has of the underlyings."""
+    listings = _listings(asked)
+    underlyings = [name.strip().upper() for name in asked.get("underlyings", ())]
+    if db is None or not underlyings or not Path(db).exists():
+        return Known(root, listings=listings)
+    from stagingest.targets.duckdb import contracts
+
+    return Known(root, contracts(Path(db), underlyings), listings=listings)
+
+
+def named(dataset: str, db: str | Path | None, asked: "Asked", now: datetime) -> "Asked":
+    """The question with its underlyings: where it has no names, all that `contracts_from` or `db` has contracts of.
+
+    A chain that is captured is of those whose contracts have not expired.
+
+    Raises UsageError when `contracts_from` knows nothing, or is given where no contract is meant.
+    """
+    endpoint = catalog.resolve(dataset, asked.get("provider"))
+    if endpoint.dataset not in ("option-bars", "option-snapshots"):
+        if asked.get("contracts_from"):
+            raise UsageError(f"--contracts-from is not for {endpoint.name}.", "It is for option bars and snapshots.")
+        return asked
+    if any(asked.get(name) for name in ("symbols", "underlyings", "watchlist", "index")):
+        return asked
+    listings = _listings(asked)
+    after = new_york(now).date() if endpoint.kind is Kind.CAPTURE else date.min
+    found = _staged(listings, endpoint.name.partition("/")[0], after) if listings else set()
+    if db is not None and Path(db).exists():
+        from stagingest.targets.duckdb import underlyings
+
+        found.update(underlyings(Path(db), after))
+    return {**asked, "underlyings": tuple(sorted(found))} if found else asked
+
+
+def _staged(root: Path, provider: str, after: date) -> set[str]:
+    listing = catalog.resolve("option-contracts", provider)
+    with Manifest.read(root, unseen=True) as manifest:
+        found = universe.underlyings(root, manifest.entries(), listing.name, after)
+    if not found:
+        what = f"that expires from {after} on" if after > date.min else f"of {listing.name}"
+        raise UsageError(f"{root} knows no contract {what}.", "Run `stagingest fetch option-contracts` into it first.")
+    return found
+
+
+def _listings(asked: "Asked") -> Path | None:
+    """The directory of --contracts-from. Raises UsageError when it is no staging directory."""
+    place = asked.get("contracts_from")
+    if place is None:
+        return None
+    if not (Path(place) / Manifest.file).exists():
+        raise UsageError(
+            f"--contracts-from {place} is no staging directory.",
+            "Run `stagingest fetch option-contracts` into it first.",
+        )
+    return Path(place)
