@@ -3,7 +3,7 @@
 from difflib import get_close_matches
 
 from stagingest.errors import UsageError
-from stagingest.providers import Endpoint, alpaca
+from stagingest.providers import Endpoint, alpaca, massivechain
 from stagingest.providers.members import UniverseMembers
 
 DEFAULT_PROVIDER = "alpaca"
@@ -12,6 +12,7 @@ _EVERY: tuple[Endpoint, ...] = (
     alpaca.OptionBars(),
     alpaca.OptionContracts(),
     alpaca.OptionSnapshots(),
+    massivechain.OptionSnapshots(),
 )
 ENDPOINTS = {each.name: each for each in _EVERY}
 _KEPT: dict[str, Endpoint] = {UniverseMembers.name: UniverseMembers()}

@@ -30,6 +30,7 @@ class Budget:
         url_variable, url: where the base URL comes from, and its default.
         lowest_plan_per_s: permits a second that every plan has (WIRE section 1.2).
         keys: header name -> environment variables that may hold its value, first one wins.
+        scheme: what stands before a key in its header.
     """
 
     name: str
@@ -37,15 +38,18 @@ class Budget:
     url: str
     lowest_plan_per_s: float
     keys: tuple[tuple[str, tuple[str, ...]], ...]
+    scheme: str = ""
 
 
 _ALPACA_KEYS = (("APCA-API-KEY-ID", ("APCA_API_KEY_ID",)), ("APCA-API-SECRET-KEY", ("APCA_API_SECRET_KEY",)))
+_MASSIVE_KEYS = (("Authorization", ("MASSIVE_API_KEY", "POLYGON_API_KEY")),)
 
 BUDGETS = {
     budget.name: budget
     for budget in (
         Budget("alpaca/data", "APCA_API_DATA_URL", "https://data.alpaca.markets", 200 / 60, _ALPACA_KEYS),
         Budget("alpaca/trading", "APCA_API_BASE_URL", "https://paper-api.alpaca.markets", 200 / 60, _ALPACA_KEYS),
+        Budget("massive/api", "MASSIVE_API_BASE_URL", "https://api.massive.com", 5 / 60, _MASSIVE_KEYS, "Bearer "),
     )
 }
 
@@ -75,8 +79,13 @@ def access(budget: str, environ: Mapping[str, str]) -> Access:
         UsageError: the base URL is not https (http is for loopback only).
     """
     known = BUDGETS[budget]
-    headers = tuple((header, _key(names, environ)) for header, names in known.keys)
+    headers = tuple((header, Secret(known.scheme + _key(names, environ))) for header, names in known.keys)
     return Access(budget, _origin(known, environ), headers, known.lowest_plan_per_s)
+
+
+def has_keys(budget: str, environ: Mapping[str, str]) -> bool:
+    """Whether any key of a budget is set."""
+    return any(environ.get(name) for _, names in BUDGETS[budget].keys for name in names)
 
 
 def _key(names: tuple[str, ...], environ: Mapping[str, str]) -> Secret:

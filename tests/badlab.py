@@ -77,6 +77,8 @@ class Place:
         return {
             "APCA_API_DATA_URL": self.server.origin,
             "APCA_API_BASE_URL": self.server.origin,
+            "MASSIVE_API_BASE_URL": self.server.origin,
+            "MASSIVE_API_KEY": "massive-key-of-the-test",
             "APCA_API_KEY_ID": KEY,
             "APCA_API_SECRET_KEY": SECRET,
             "HOME": os.environ["HOME"],

@@ -30,7 +30,10 @@ NEEDS = {
     "namespace": (_namespaces(), "allow `unshare -rm` to mount a disk that fills up"),
     "systemd": (shutil.which("systemd-analyze"), "install systemd to have its own reader check the units"),
     "postgres": (pglab.binaries(), "install postgresql to load into a real server"),
-    "sdk": (os.environ.get("STAGINGEST_SDK_PYTHON"), "set STAGINGEST_SDK_PYTHON to a Python that has alpaca-py"),
+    "sdk": (
+        os.environ.get("STAGINGEST_SDK_PYTHON"),
+        "set STAGINGEST_SDK_PYTHON to a Python that has alpaca-py and massive",
+    ),
 }
 OURS = ("STAGINGEST_", "APCA_", "MASSIVE_", "POLYGON_")
 

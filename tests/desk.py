@@ -37,6 +37,8 @@ class Desk:
         return {
             "APCA_API_DATA_URL": self.server.url,
             "APCA_API_BASE_URL": self.server.url,
+            "MASSIVE_API_BASE_URL": self.server.url,
+            "MASSIVE_API_KEY": "massive-key-of-the-test",
             "APCA_API_KEY_ID": "key-id-of-the-test",
             "APCA_API_SECRET_KEY": "secret-of-the-test",
             "HOME": os.environ["HOME"],

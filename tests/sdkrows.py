@@ -55,6 +55,18 @@ _SNAPSHOT = {
     "day_volume": "dailyBar.v",
     "day_vwap": "dailyBar.vw",
 }
+_MASSIVE = {
+    "implied_volatility": ".implied_volatility",
+    **{greek: f"greeks.{greek}" for greek in ("delta", "gamma", "theta", "vega")},
+    **{name: f"last_quote.{name}" for name in ("bid", "bid_size", "ask", "ask_size")},
+    "quote_ts": "last_quote.last_updated",
+    "last_price": "last_trade.price",
+    "last_size": "last_trade.size",
+    "trade_ts": "last_trade.sip_timestamp",
+    **{f"day_{name}": f"day.{name}" for name in ("open", "high", "low", "close", "volume", "vwap")},
+    "open_interest": ".open_interest",
+    "underlying_price": "underlying_asset.price",
+}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -94,6 +106,27 @@ def contract_rows(contracts: Iterable[Mapping[str, Any]]) -> list[tuple[Any, ...
 def snapshot_rows(by_symbol: Mapping[str, Mapping[str, Any]]) -> list[tuple[Any, ...]]:
     """Sorted rows of `{"AAA260116C00100000": {"greeks": ..., "latestQuote": ..., ...}, ...}`."""
     return sorted((symbol, *map(partial(_member, one), _SNAPSHOT.values())) for symbol, one in by_symbol.items())
+
+
+def massive_rows(chain: Iterable[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
+    """Sorted rows of a chain as Massive's client gives it: as `snapshot_rows`, then open interest and price."""
+    return sorted(
+        (
+            one["details"]["ticker"].removeprefix("O:"),
+            *(_of_massive(one, *path.split(".")) for path in _MASSIVE.values()),
+        )
+        for one in chain
+    )
+
+
+def _of_massive(one: Mapping[str, Any], part: str, key: str) -> Any:
+    value = (one.get(part) or {}).get(key) if part else one.get(key)
+    return value // 1000 if key in ("last_updated", "sip_timestamp") and value is not None else value
+
+
+def staged_massive_rows(paths: Iterable[Path]) -> list[tuple[Any, ...]]:
+    """Sorted rows of staged files of Massive's `option-snapshots`."""
+    return sorted((row["contract_symbol"], *(_told(row[name]) for name in _MASSIVE)) for row in _staged(paths))
 
 
 def _member(snapshot: Mapping[str, Any], path: str) -> Any:

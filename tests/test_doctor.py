@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from desk import MONDAY, Desk, desk
 
-from stagingest import doctor, preflight, sim
+from stagingest import catalog, doctor, preflight, sim
 from stagingest.doctor import FAIL, OK, WARN, Check
 from stagingest.errors import StagingError
 from stagingest.locks import Lock
@@ -31,9 +31,8 @@ def test_a_sound_place_has_nothing_to_complain_of_and_costs_a_request_an_endpoin
     with desk(tmp_path, symbols=2) as place:
         checks = seen(place)
         assert {check.level for check in checks.values()} == {OK}
-        endpoints = {"alpaca/stock-bars", "alpaca/option-bars", "alpaca/option-contracts"}
-        assert endpoints < set(checks)
-        assert place.requests() == len(endpoints)
+        assert set(catalog.ENDPOINTS) < set(checks)
+        assert place.requests() == len(catalog.ENDPOINTS)
         assert doctor.exit_code(list(checks.values())) == 0
 
 

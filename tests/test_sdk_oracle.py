@@ -9,9 +9,11 @@ from sdkrows import (
     ask_oracle,
     bar_rows,
     contract_rows,
+    massive_rows,
     snapshot_rows,
     staged_bar_rows,
     staged_contract_rows,
+    staged_massive_rows,
     staged_snapshot_rows,
 )
 from simlab import MARKET, NOON, fixed
@@ -143,6 +145,22 @@ def test_the_tool_stages_exactly_the_snapshots_alpaca_py_gets(tmp_path, sdk_pyth
     columns = list(zip(*found[0], strict=True))[1:]
     assert all({value is None for value in column} == {True, False} for column in columns)
     assert log.count("/v1beta1/options/snapshots/AAAA") > 20
+
+
+@pytest.mark.sdk
+def test_the_tool_stages_exactly_the_chain_massives_client_gets(tmp_path, sdk_python):
+    with desk(tmp_path, symbols=["AAAA"], policy=Policy(page_cap=97)) as place:
+        place.fetch("massive/option-snapshots", underlyings=["AAAA"])
+        place.fetch("massive/option-snapshots", underlyings=["AAAA"], strike_gte="200.5", option_type="put")
+        whole, some = place.paths()
+        params = {"strike_price.gte": 200.5, "contract_type": "put"}
+        asked = [{"underlying": "AAAA", "params": each} for each in ({}, params)]
+        found = [ask_oracle(sdk_python, place.server.url, {"massive_chain": each})["massive_chain"] for each in asked]
+
+    assert [staged_massive_rows([path]) for path in (whole, some)] == [massive_rows(each) for each in found]
+    assert 0 < len(found[1]) < len(found[0])
+    columns = list(zip(*massive_rows(found[0]), strict=True))[1:-1]
+    assert all({value is None for value in column} == {True, False} for column in columns)
 
 
 def test_staged_rows_compare_with_the_providers(tmp_path):

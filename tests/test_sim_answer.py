@@ -346,7 +346,9 @@ def test_one_contract_is_a_bare_object_and_an_unknown_one_404():
 
 
 def test_an_unknown_route_and_a_long_target_are_refused():
-    for path in ("/", "/v2/stocks", "/v2/stocks/AAA/quotes", "/v3/reference/options/contracts"):
+    for path in ("/", "/v2/stocks", "/v2/stocks/AAA/quotes", "/v1beta1/options/snapshots/AAA/more"):
         found = answer(MARKET, Policy(), path, NOON)
         assert (found.status, found.body) == (404, b"Not Found")
+    unknown = answer(MARKET, Policy(), "/v3/snapshot/nothing", NOON)
+    assert (unknown.status, unknown.body) == (404, b"404 page not found")
     assert answer(MARKET, Policy(), bars_target(symbols=",".join(["AAA"] * 3000)), NOON).status == 414

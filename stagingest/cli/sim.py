@@ -59,9 +59,9 @@ def sim(
     for name in market.skipped:
         o.say(f"Not replayed, its columns are of no known shape: {name}")
     o.out(f"# imitation of Alpaca; its prices are {prices}")
-    for name in ("APCA_API_DATA_URL", "APCA_API_BASE_URL"):
+    for name in ("APCA_API_DATA_URL", "APCA_API_BASE_URL", "MASSIVE_API_BASE_URL"):
         o.out(f"export {name}={server.url}")
-    for name in ("APCA_API_KEY_ID", "APCA_API_SECRET_KEY"):
+    for name in ("APCA_API_KEY_ID", "APCA_API_SECRET_KEY", "MASSIVE_API_KEY"):
         o.out(f"export {name}=any")
     o.out()
     sys.stdout.flush()

@@ -24,6 +24,7 @@ class Chain(ABC):
     floor = date.min
     path: str
     feeds: tuple[str, ...]
+    """Where quotes may come from, the default first; () when there is no choice and the column is ''."""
     page_rows: int
     wire: Mapping[str, str]
     """Name of each bound on the wire."""
@@ -32,8 +33,8 @@ class Chain(ABC):
         """Option `feed` (the first of the endpoint's is the default) and bounds, all inclusive: `strike_gte`,
         `strike_lte`, `option_type`, `expiry_gte`, `expiry_lte`. Raises UsageError.
         """
-        o.known(self.name, options, ("feed", *_BOUNDS))
-        feed = o.one_of("feed", options.get("feed") or self.feeds[0], self.feeds)
+        o.known(self.name, options, ("feed", *_BOUNDS) if self.feeds else _BOUNDS)
+        feed = o.one_of("feed", options.get("feed") or self.feeds[0], self.feeds) if self.feeds else ""
         given = {name: options.get(name) or "" for name in _BOUNDS}
         for name in ("strike_gte", "strike_lte"):
             given[name] = given[name] and str(o.strike(name, given[name]))

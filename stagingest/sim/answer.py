@@ -28,6 +28,7 @@ from stagingest.sim.shapes import next_member, rows_member
 _RECENT = timedelta(minutes=15)
 _CONTRACTS = "/v2/options/contracts"
 _STOCKS = "/v2/stocks/"
+_CHAINS = "/v3/snapshot/options/"
 _SNAPSHOTS = "/v1beta1/options/snapshots"
 JSON = "application/json; charset=UTF-8"
 
@@ -52,7 +53,9 @@ class Answer:
 
 
 def host_of(path: str) -> str:
-    """Which of the provider's hosts serves a path: `data` or `trading`."""
+    """Which host serves a path: Alpaca's `data` or `trading`, or `massive`."""
+    if path.startswith("/v3/"):
+        return "massive"
     return "trading" if path.startswith("/v2/options") else "data"
 
 
@@ -64,7 +67,14 @@ def split_target(target: str) -> tuple[str, tuple[tuple[str, str], ...]]:
 
 def refused(status: int, message: str, code: int | None = None, lasting: str = "day") -> Answer:
     """An error as the provider writes it."""
-    body = {"message": message} if code is None else {"code": code, "message": message}
+    body: dict[str, object] = {"message": message} if code is None else {"code": code, "message": message}
+    return Answer(status, orjson.dumps(body), lasting=lasting)
+
+
+def refused_by_massive(status: int, message: str, lasting: str = "day") -> Answer:
+    """An error as Massive writes it."""
+    word, name = ("NOT_AUTHORIZED", "message") if status == 403 else ("ERROR", "error")
+    body = {"status": word, "request_id": "708a1c2b3d4e5f60718293a4b5c6d7e8", name: message}
     return Answer(status, orjson.dumps(body), lasting=lasting)
 
 
@@ -77,9 +87,12 @@ def answer(market: Market, policy: Policy, target: str, now: datetime) -> Answer
     try:
         found = _routed(market, policy, path, query, now)
     except Refusal as error:
+        if host_of(path) == "massive":
+            return refused_by_massive(error.status, error.message, "never" if error.status == 403 else "day")
         code = error.code or (40010001 if host_of(path) == "trading" else None)
         return refused(error.status, error.message, code, "never" if error.status == 403 else "day")
-    return found or Answer(404, b"Not Found", content_type="text/plain")
+    unknown = b"404 page not found" if host_of(path) == "massive" else b"Not Found"
+    return found or Answer(404, unknown, content_type="text/plain")
 
 
 def _routed(market: Market, policy: Policy, path: str, query: Query, now: datetime) -> Answer | None:
@@ -92,6 +105,9 @@ def _routed(market: Market, policy: Policy, path: str, query: Query, now: dateti
         if not policy.opra:
             raise Refusal(403, "OPRA agreement is not signed")
         return _bars(market, policy, bars_ask(query, now, option=True), now, moment)
+    if path.startswith(_CHAINS) and path.count("/") == _CHAINS.count("/"):
+        body, rows = chainanswer.massive(market, policy, query, path, now)
+        return Answer(200, body, rows, "minute")
     underlying = path.removeprefix(_SNAPSHOTS)
     if underlying == "" or (path.startswith(f"{_SNAPSHOTS}/") and underlying.count("/") == 1):
         body, rows = chainanswer.alpaca(market, policy, query, now, underlying.removeprefix("/"))

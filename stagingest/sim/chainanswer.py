@@ -1,11 +1,12 @@
-"""The answers to requests for snapshots: of a chain between bounds, or of named contracts."""
+"""The answers to requests for snapshots, of chains and of named contracts, as each provider gives them."""
 
-from base64 import b64encode
+from base64 import b64encode, urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from itertools import islice
+from typing import Any
 
 import orjson
 
@@ -18,6 +19,9 @@ from stagingest.sim.shapes import next_member, rows_member
 from stagingest.sim.snapshots import Snapshot
 
 _MOST_ROWS = 1_000
+_MOST_MASSIVE = 250
+_END = "~"
+_REQUEST_ID = "0d350849a1b2c3d4e5f60718293a4b5c"
 FEEDS = ("indicative", "opra")
 
 
@@ -91,6 +95,39 @@ def alpaca(market: Market, policy: Policy, query: Query, now: datetime, underlyi
         raise Refusal(400, "invalid page_token")
     page = cut(found, bounds, after, most)
     return _body(policy, page), len(page.rows)
+
+
+def massive(market: Market, policy: Policy, query: Query, path: str, now: datetime) -> tuple[bytes, int]:
+    """Body and rows of `GET /v3/snapshot/options/{underlying}`; a cursor holds the whole question. Raises Refusal."""
+    if not policy.opra:
+        raise Refusal(403, "You are not entitled to this data. Please upgrade your plan.")
+    if "cursor" in query:
+        query = _asked_before(query["cursor"])
+    after = query.pop("after", "")
+    most = min(limit_of(query, 10, _MOST_MASSIVE), policy.page_cap or _MOST_MASSIVE)
+    bounds = Bounds(
+        number(query, "strike_price.gte"), number(query, "strike_price.lte"), day_of(query, "expiration_date.gte"),
+        day_of(query, "expiration_date.lte"), choice(query, "contract_type", ("", "call", "put", "other")),
+    )  # fmt: skip
+    if after == _END:
+        return b"{}", 0
+    page = cut(market.snapshots(path.rpartition("/")[2].removeprefix("I:"), Moment.at(now)), bounds, after, most)
+    following = page.after or (_END if policy.empty_pages == "last" and page.rows else "")
+    body: dict[str, Any] = {"status": "DELAYED" if policy.massive_delayed else "OK", "request_id": _REQUEST_ID}
+    if page.rows or policy.empty_shape != "missing":
+        body["results"] = [one.massive() for one in page.rows]
+    if following:
+        cursor = urlsafe_b64encode(orjson.dumps({**query, "after": following})).decode().rstrip("=")
+        body["next_url"] = f"https://api.polygon.io{path}?cursor={cursor}"
+    return orjson.dumps(body), len(page.rows)
+
+
+def _asked_before(cursor: str) -> Query:
+    try:
+        found: Query = orjson.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except ValueError:
+        raise Refusal(400, "invalid cursor") from None
+    return found
 
 
 def _touched(one: Snapshot) -> tuple[int, ...]:

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from types import TracebackType
+from urllib.parse import parse_qsl
 
 import orjson
 
-from stagingest.sim.answer import JSON, Answer, host_of, refused, split_target
+from stagingest.sim.answer import JSON, Answer, host_of, refused, refused_by_massive, split_target
 from stagingest.sim.faults import PAGES, WIRES, Faults, Reply, Wire, sent
 from stagingest.sim.heads import Fields, fields, http_date
 from stagingest.sim.limits import Limits
@@ -44,7 +45,7 @@ class Logged:
 
 
 class Server:
-    """An imitation of Alpaca's data and trading hosts on one port of 127.0.0.1.
+    """An imitation of Alpaca's data and trading hosts, and of Massive's, on one port of 127.0.0.1.
 
     Used in a `with` statement it serves from a thread of its own; `serve_forever` serves in the caller's.
     `GET /__stats` answers counters as JSON, `GET /__reset` begins them anew.
@@ -185,13 +186,39 @@ class Server:
     def _decide(self, target: str, told: Fields, now: datetime, tick_s: float) -> tuple[int, str, Wire]:
         """Status, kind of fault or '', and what is sent."""
         headers: tuple[tuple[str, str], ...] = (("Date", http_date(int(now.timestamp()))),)
+        path, query = target.partition("?")[::2]
+        if host_of(path) == "massive":
+            return self._decide_for_massive(target, query, told, now, tick_s, headers)
         if not self._admitted(told):
             return self._say(refused(self.policy.forbidden_status, "forbidden."), headers)
-        path = target.partition("?")[0]
         verdict = self._limits.take(told.key, host_of(path), tick_s, now.timestamp())
         limited = headers + verdict.headers
         if not verdict.allowed:
             return self._say(refused(429, "too many requests."), limited)
+        return self._served(target, told, now, headers, limited)
+
+    def _decide_for_massive(
+        self, target: str, query: str, told: Fields, now: datetime, tick_s: float, headers: tuple[tuple[str, str], ...]
+    ) -> tuple[int, str, Wire]:
+        """The same with one key, as bearer token or `apiKey`, and never a word about the rate."""
+        key = told.key or dict(parse_qsl(query)).get("apiKey", "")
+        accepted = self.policy.keys is None or any(key == secret for _, secret in self.policy.keys)
+        if not (key and accepted):
+            return self._say(refused_by_massive(401, "Unknown API Key"), headers)
+        if not self._limits.take(key, "massive", tick_s, now.timestamp()).allowed:
+            said = "You've exceeded the maximum requests per minute, please wait or upgrade your subscription."
+            return self._say(refused_by_massive(429, said), headers)
+        return self._served(target, told, now, headers, headers)
+
+    def _served(
+        self,
+        target: str,
+        told: Fields,
+        now: datetime,
+        headers: tuple[tuple[str, str], ...],
+        limited: tuple[tuple[str, str], ...],
+    ) -> tuple[int, str, Wire]:
+        path = target.partition("?")[0]
         fault = self._fault(path, target)
         if fault and fault.kind in WIRES:
             self._faulted += 1

@@ -1,13 +1,14 @@
-"""What alpaca-py itself gets from a server: `oracle.py BASE_URL < question.json > rows.json`.
+"""What alpaca-py and massive themselves get from a server: `oracle.py BASE_URL < question.json > rows.json`.
 
-Runs in an environment that has alpaca-py. A question names any of
+Runs in an environment that has both. A question names any of
 
     {"stock_bars": {"symbols": [...], "timeframe": [1, "Day"], "start": ..., "end": ...,
                     "adjustment": "raw", "feed": "sip"},
      "option_bars": {"symbols": [...], "timeframe": [1, "Hour"], "start": ..., "end": ...},
      "option_contracts": {"underlying_symbols": [...], "expiration_date_gte": ..., "expiration_date_lte": ...},
      "option_chain": {"underlying_symbol": ..., "feed": "opra", "type": "call", "strike_price_gte": ...},
-     "option_snapshots": {"symbols": [...]}}
+     "option_snapshots": {"symbols": [...]},
+     "massive_chain": {"underlying": ..., "params": {"strike_price.gte": ...}}}
 
 with RFC 3339 instants and dates; the answer holds, under the same names, bars and snapshots by symbol and contracts as
 they came.
@@ -15,8 +16,10 @@ they came.
 
 import json
 import sys
+from dataclasses import asdict
 from datetime import datetime
 
+import massive
 from alpaca.data.enums import Adjustment, DataFeed
 from alpaca.data.historical import StockHistoricalDataClient
 from alpaca.data.historical.option import OptionHistoricalDataClient
@@ -93,7 +96,13 @@ def option_snapshots(url, question):
     return found
 
 
-ENDPOINTS = {"option_chain": option_chain, "option_snapshots": option_snapshots}
+def massive_chain(url, question):
+    client = massive.RESTClient("KEY", base=url)
+    found = client.list_snapshot_options_chain(question["underlying"], params={"limit": 250, **question["params"]})
+    return [asdict(one) for one in found]
+
+
+ENDPOINTS = {"option_chain": option_chain, "option_snapshots": option_snapshots, "massive_chain": massive_chain}
 ENDPOINTS |= {"stock_bars": stock_bars, "option_bars": option_bars, "option_contracts": option_contracts}
 
 if __name__ == "__main__":
