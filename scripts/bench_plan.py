@@ -8,7 +8,7 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from stagingest import asking, surveying
+from stagingest import asking, surveying, wanting
 from stagingest.manifest import Manifest
 
 SYMBOLS = 3_400
@@ -33,8 +33,8 @@ def persist() -> int:
     root = Path("staging")
     root.mkdir()
     now = datetime(2026, 1, 5, 12, tzinfo=UTC)
-    wanted = asking.Wanted("stock-bars", tuple(names()), timeframe="1Min", start="2016-01-04", end="2025-12-31")
-    question = asking.question(wanted, asking.Known(root), now)
+    wanted = wanting.Wanted("stock-bars", tuple(names()), timeframe="1Min", start="2016-01-04", end="2025-12-31")
+    question = asking.question(wanted, wanting.Known(root), now)
     with Manifest.write(root) as manifest:
         plan = surveying.survey(question.jobs, manifest, now)
         manifest.begin("bench", [], now)

@@ -17,7 +17,6 @@ from stagingest import settings
 from stagingest.errors import UsageError
 
 if TYPE_CHECKING:
-    from stagingest.asking import Question, Wanted
     from stagingest.destination import How
     from stagingest.loaded import LoadSummary
     from stagingest.loading import Listener as LoadListener
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from stagingest.supervising import Listener
     from stagingest.surveying import Elsewhere, Plan
     from stagingest.tally import FetchSummary
+    from stagingest.wanting import Question, Wanted
 
 
 class Asked(TypedDict, total=False):
@@ -243,8 +243,8 @@ def status(staging: str | Path = "staging") -> "Standing":
 
 
 def _wanted(dataset: str, asked: Asked) -> "Wanted":
-    from stagingest.asking import Wanted
     from stagingest.naming import Lists
+    from stagingest.wanting import Wanted
 
     default = Wanted(dataset)
 

@@ -1,78 +1,15 @@
 """What the user asked, as jobs: names to symbols, dates to windows, options to series."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
-from pathlib import Path
 
-from stagingest import catalog, discovering, naming, planning, sweeping, universe
+from stagingest import catalog, naming, optioning, universe
 from stagingest.errors import UsageError
-from stagingest.manifest import Manifest
-from stagingest.model import Asked, Entry, Job, Kind, OptionSymbol, Window
-from stagingest.naming import Lists
+from stagingest.model import Asked, Job, Kind, Window
 from stagingest.providers import Endpoint
 from stagingest.sessions import new_york
-from stagingest.sweeping import Discovery, Sweep
-from stagingest.universe import Contract
+from stagingest.wanting import Known, Question, Wanted, day
 
 _DAY = timedelta(days=1)
-YEARS_AHEAD = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """A question in the user's words; see `stagingest.fetch` for the meaning of each field."""
-
-    dataset: str
-    symbols: tuple[str, ...] = ()
-    underlyings: tuple[str, ...] = ()
-    provider: str | None = None
-    timeframe: str = "1Day"
-    start: str = "max"
-    end: str = ""
-    feed: str = ""
-    adjustment: str = "raw"
-    currency: str = "USD"
-    asof: str = ""
-    expiry_gte: str = ""
-    expiry_lte: str = ""
-    strike_gte: str = ""
-    strike_lte: str = ""
-    option_type: str = ""
-    lists: Lists = Lists()
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A question in the tool's words.
-
-    Args:
-        endpoint: what is asked. jobs: one per series. names: what became of the names given.
-        notes: what a person should know about the reading of the question.
-        discovery: jobs that would have to run first, when contracts are not known yet.
-        sweep: the discovery that the jobs belong to, which goes on with their answers.
-    """
-
-    endpoint: Endpoint
-    jobs: tuple[Job, ...]
-    names: universe.Symbols
-    notes: tuple[str, ...] = ()
-    discovery: tuple[Job, ...] = ()
-    sweep: Discovery | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """Where contracts may be known from: a staging root, and rows (underlying, expiry, symbol) of a target.
-
-    `unseen`: the root is looked at without leaving a file in it.
-    `listings`: another root, of which only its listings of contracts matter.
-    """
-
-    root: Path
-    rows: Sequence[tuple[str, date, str]] = field(default=())
-    unseen: bool = False
-    listings: Path | None = None
 
 
 def question(wanted: Wanted, known: Known, now: datetime) -> Question:
@@ -87,9 +24,9 @@ def question(wanted: Wanted, known: Known, now: datetime) -> Question:
     """
     endpoint = catalog.resolve(wanted.dataset, wanted.provider)
     if endpoint.kind is Kind.LISTING:
-        return _listing(wanted, endpoint, known, now)
+        return optioning.listing(wanted, endpoint, known, now)
     if endpoint.kind is Kind.CAPTURE:
-        return _capture(wanted, endpoint, now)
+        return optioning.capture(wanted, endpoint, now)
     if wanted.underlyings and endpoint.dataset != "option-bars":
         raise UsageError(f"--underlyings is not for {endpoint.name}.", "Name symbols with --symbols.")
     options = {
@@ -110,7 +47,7 @@ def question(wanted: Wanted, known: Known, now: datetime) -> Question:
     notes = (*notes, said) if said else notes
     names = universe.resolve((*wanted.symbols, *lists.symbols(known.root, window)), endpoint)
     if wanted.underlyings:
-        names, more, discovery = _of_underlyings(wanted, names, known, now)
+        names, more, discovery = optioning.of_underlyings(wanted, names, known, now)
         if discovery:
             return Question(endpoint, (), names, (*notes, *more), discovery)
         notes = (*notes, *more)
@@ -118,7 +55,7 @@ def question(wanted: Wanted, known: Known, now: datetime) -> Question:
         raise UsageError(*_nothing(names))
     asked: tuple[Asked, ...] = (Asked(names.kept, window),)
     if endpoint.dataset == "option-bars":
-        asked = _lifetimes(names.kept, window)
+        asked = optioning.lifetimes(names.kept, window)
         gone = len(names.kept) - sum(len(each.symbols) for each in asked)
         if gone:
             notes = (*notes, f"{gone} contracts expired before {window.start} and are not asked.")
@@ -142,123 +79,3 @@ def _window(wanted: Wanted, endpoint: Endpoint, final: date, now: datetime) -> t
     if start > end:
         raise UsageError(f"--start {start} is after --end {end}.", f"The latest start is {end}.")
     return Window(start, end + _DAY), notes
-
-
-def day(option: str, text: str) -> date:
-    """The day in `text` (YYYY-MM-DD). Raises UsageError naming the nearest valid day."""
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise UsageError(f"{option} {text!r} is no day.", f"Write YYYY-MM-DD, for example {_nearest(text)}.") from None
-
-
-def _nearest(text: str) -> date:
-    numbers = [int(part) for part in text.replace("/", "-").split("-") if part.isdigit()]
-    if len(numbers) != 3 or not 1900 <= numbers[0] <= 2100:
-        return date(2024, 1, 31)
-    year, month, last = numbers[0], min(max(numbers[1], 1), 12), max(numbers[2], 1)
-    while True:
-        try:
-            return date(year, month, min(last, 31))
-        except ValueError:
-            last = min(last, 31) - 1
-
-
-def _lifetimes(symbols: Iterable[str], window: Window) -> tuple[Asked, ...]:
-    """Contracts by expiry: nobody trades one after it."""
-    by_expiry: dict[date, list[str]] = {}
-    for symbol in symbols:
-        parts = OptionSymbol.parse(symbol)
-        assert parts is not None
-        by_expiry.setdefault(parts.expiry, []).append(symbol)
-    return tuple(
-        Asked(tuple(group), Window(window.start, min(window.end, expiry + _DAY)))
-        for expiry, group in sorted(by_expiry.items())
-        if expiry >= window.start
-    )
-
-
-def _of_underlyings(
-    wanted: Wanted, names: universe.Symbols, known: Known, now: datetime
-) -> tuple[universe.Symbols, tuple[str, ...], tuple[Job, ...]]:
-    """Names with the known contracts of the underlyings added; the discovery's jobs when one has none."""
-    listing = catalog.resolve("option-contracts", wanted.provider)
-    parents = universe.resolve(wanted.underlyings, listing)
-    found, listed = _contracts(known, listing.name, parents.kept)
-    bare = set(parents.kept) - {contract.underlying for contract in found}
-    unknown = sorted(bare - listed)
-    rejected = names.rejected + parents.rejected
-    if unknown:
-        note = f"No contracts of {', '.join(unknown)} are known yet."
-        discovery = _listing(Wanted("option-contracts", underlyings=tuple(unknown)), listing, known, now).jobs
-        return universe.Symbols((), rejected=rejected), (note,), discovery
-    kept = {contract.symbol for contract in found if _in_bounds(contract, wanted)}
-    notes = (f"No contracts are listed for {', '.join(sorted(bare))}.",) if bare else ()
-    return universe.Symbols(tuple(sorted({*names.kept, *kept})), names.changed, rejected), notes, ()
-
-
-def _in_bounds(contract: Contract, wanted: Wanted) -> bool:
-    low = day("--expiry-gte", wanted.expiry_gte) if wanted.expiry_gte else date.min
-    high = day("--expiry-lte", wanted.expiry_lte) if wanted.expiry_lte else date.max
-    return low <= contract.expiry <= high
-
-
-def _contracts(known: Known, endpoint: str, underlyings: Sequence[str]) -> tuple[list[Contract], set[str]]:
-    """The known contracts, and the underlyings that were listed at all."""
-    found, listed = universe.contracts(known.rows, underlyings), set[str]()
-    for root, unseen in ((known.root, known.unseen), (known.listings, True)):
-        entries = _entries(root, unseen=unseen) if root else []
-        found += universe.staged_contracts(root or known.root, entries, endpoint, underlyings)
-        listed |= universe.listed(entries, endpoint)
-    return found, listed
-
-
-def _entries(root: Path, *, unseen: bool) -> list[Entry]:
-    if not (root / Manifest.file).exists():
-        return []
-    with Manifest.read(root, unseen=unseen) as manifest:
-        return list(manifest.entries())
-
-
-def _listing(wanted: Wanted, endpoint: Endpoint, known: Known, now: datetime) -> Question:
-    """One series per status and year of expiry, from the newest year down as far as there may be contracts."""
-    names = universe.resolve((*wanted.underlyings, *wanted.symbols), endpoint)
-    if not names.kept:
-        raise UsageError("No underlyings were named.", "Name some with --underlyings SPY,AAPL.")
-    today = new_york(now).date()
-    low = day("--expiry-gte", wanted.expiry_gte) if wanted.expiry_gte else endpoint.floor
-    high = day("--expiry-lte", wanted.expiry_lte) if wanted.expiry_lte else date(today.year + YEARS_AHEAD, 12, 31)
-    if low > high:
-        raise UsageError(f"--expiry-gte {low} is after --expiry-lte {high}.", f"The latest is {high}.")
-    discovery = Discovery(endpoint.name, names.kept, Sweep(low.year, high.year, today.year), today)
-    had = sweeping.known(discovering.answers(discovery, _entries(known.root, unseen=known.unseen)))
-    now_asked, every = discovery.questions(had), discovery.every()
-    later = {
-        question: [s for s in symbols if s not in now_asked.get(question, ())] for question, symbols in every.items()
-    }
-    later = {question: symbols for question, symbols in later.items() if symbols}
-    notes: tuple[str, ...] = ()
-    if later and not all(discovery.sweep.over(had.get(symbol, {})) for symbol in names.kept):
-        more = sum(_requests(job, endpoint) for job in discovering.jobs(discovery, later))
-        notes = (f"Older years, down to {low.year}, follow while there are contracts: at most {more:,} requests more.",)
-    return Question(endpoint, discovering.jobs(discovery, now_asked), names, notes, sweep=discovery)
-
-
-def _requests(job: Job, endpoint: Endpoint) -> int:
-    cut = endpoint.cut(job.series)
-    return planning.estimate(planning.due(job, cut, date.max, {}), cut).requests
-
-
-def _capture(wanted: Wanted, endpoint: Endpoint, now: datetime) -> Question:
-    """The chains of some underlyings as they are now: one series, which its bounds belong to."""
-    names = universe.resolve((*wanted.underlyings, *wanted.symbols), endpoint)
-    if not names.kept:
-        raise UsageError("No underlyings were named.", "Name some with --underlyings SPY,AAPL.")
-    if wanted.start not in ("", "max") or wanted.end:
-        raise UsageError(f"{endpoint.name} is of now: it has no --start and no --end.", "Leave them out.")
-    days = {"expiry_gte": wanted.expiry_gte, "expiry_lte": wanted.expiry_lte}
-    bounds = {name: text and str(day(f"--{name.replace('_', '-')}", text)) for name, text in days.items()}
-    bounds |= {name: getattr(wanted, name) for name in ("strike_gte", "strike_lte", "option_type")}
-    today = new_york(now).date()
-    asked = Asked(names.kept, Window(today, today + _DAY))
-    return Question(endpoint, (Job(endpoint.canonical({"feed": wanted.feed, **bounds}), (asked,)),), names)

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 
 from stagingest import catalog
-from stagingest.asking import Question
 from stagingest.errors import UsageError
 from stagingest.model import Kind
 from stagingest.planning import Few
+from stagingest.wanting import Question
 
 
 def rates(max_rps: float | Mapping[str, float] | None, question: Question) -> dict[str, float]:

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stagingest import catalog, universe
-from stagingest.asking import Known
 from stagingest.errors import UsageError
 from stagingest.manifest import Manifest
 from stagingest.model import Kind
 from stagingest.sessions import new_york
+from stagingest.wanting import Known
 
 if TYPE_CHECKING:
     from stagingest.api import Asked

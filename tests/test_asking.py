@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from stagingest import lists, universe
-from stagingest.asking import Known, Question, Wanted, day, question
+from stagingest.asking import question
 from stagingest.catalog import endpoint
 from stagingest.errors import UsageError
 from stagingest.model import Asked, Window
+from stagingest.wanting import Known, Question, Wanted, day
 
 NOON = datetime(2024, 6, 4, 16, tzinfo=UTC)
 STOCKS = endpoint("alpaca/stock-bars")

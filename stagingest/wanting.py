@@ -1,0 +1,89 @@
+"""A question in the user's words and in the tool's, and what is known when it is read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+from stagingest import universe
+from stagingest.errors import UsageError
+from stagingest.model import Job
+from stagingest.naming import Lists
+from stagingest.providers import Endpoint
+from stagingest.sweeping import Discovery
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A question in the user's words; see `stagingest.fetch` for the meaning of each field."""
+
+    dataset: str
+    symbols: tuple[str, ...] = ()
+    underlyings: tuple[str, ...] = ()
+    provider: str | None = None
+    timeframe: str = "1Day"
+    start: str = "max"
+    end: str = ""
+    feed: str = ""
+    adjustment: str = "raw"
+    currency: str = "USD"
+    asof: str = ""
+    expiry_gte: str = ""
+    expiry_lte: str = ""
+    strike_gte: str = ""
+    strike_lte: str = ""
+    option_type: str = ""
+    lists: Lists = Lists()
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question in the tool's words.
+
+    Args:
+        endpoint: what is asked. jobs: one per series. names: what became of the names given.
+        notes: what a person should know about the reading of the question.
+        discovery: jobs that would have to run first, when contracts are not known yet.
+        sweep: the discovery that the jobs belong to, which goes on with their answers.
+    """
+
+    endpoint: Endpoint
+    jobs: tuple[Job, ...]
+    names: universe.Symbols
+    notes: tuple[str, ...] = ()
+    discovery: tuple[Job, ...] = ()
+    sweep: Discovery | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Where contracts may be known from: a staging root, and rows (underlying, expiry, symbol) of a target.
+
+    `unseen`: the root is looked at without leaving a file in it.
+    `listings`: another root, of which only its listings of contracts matter.
+    """
+
+    root: Path
+    rows: Sequence[tuple[str, date, str]] = field(default=())
+    unseen: bool = False
+    listings: Path | None = None
+
+
+def day(option: str, text: str) -> date:
+    """The day in `text` (YYYY-MM-DD). Raises UsageError naming the nearest valid day."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"{option} {text!r} is no day.", f"Write YYYY-MM-DD, for example {_nearest(text)}.") from None
+
+
+def _nearest(text: str) -> date:
+    numbers = [int(part) for part in text.replace("/", "-").split("-") if part.isdigit()]
+    if len(numbers) != 3 or not 1900 <= numbers[0] <= 2100:
+        return date(2024, 1, 31)
+    year, month, last = numbers[0], min(max(numbers[1], 1), 12), max(numbers[2], 1)
+    while True:
+        try:
+            return date(year, month, min(last, 31))
+        except ValueError:
+            last = min(last, 31) - 1
