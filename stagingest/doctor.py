@@ -178,7 +178,8 @@ def _judged(endpoint: Endpoint, decision: verdict.Decision) -> Check:
     if decision.kind is verdict.Kind.CREDENTIALS:
         return Check(endpoint.name, FAIL, f"{decision.reason}. Check the keys and that they belong to this host.", 4)
     if decision.kind is verdict.Kind.FORBIDDEN:
-        said = f"{decision.reason}. Either the plan does not include this data, or the key pair is wrong."
+        wrong = "" if settings.BUDGETS[endpoint.budget].tells_keys else ", or the key pair is wrong"
+        said = f"{decision.reason}. The plan does not include this data{wrong}."
         return Check(endpoint.name, FAIL, said, 4)
     return Check(endpoint.name, FAIL, f"{decision.reason}. Check the base URL and the network.", 5)
 
