@@ -146,7 +146,7 @@ class OptionBars(_Bars):
     def cut(self, series: Series) -> Cut:
         """One contract a request, all of its life: it is asked from long before it is listed, and most trade little."""
         timeframe = Timeframe.parse(series["interval"])
-        share = 0.05 if timeframe.intraday else 1.0
+        share = 0.04 if timeframe.intraday else 1.0
         return _cut(timeframe, share * timeframe.most_per_session(_OPTION_MINUTES), share * _OPTION_MINUTES)
 
     def _adjusted(self, series: Series) -> bool:
