@@ -10,7 +10,10 @@ def advice(endpoint: str, kind: str, why: str) -> str:
     if kind == "credentials":
         return f"{endpoint}: {why}. Set {keys} to a key pair of this host and run the same command again."
     if kind == "forbidden" and budget.tells_keys:
-        return f"{endpoint}: {why}. The plan of {keys} does not include this data: a wrong key would be answered 401."
+        return (
+            f"{endpoint}: {why}. The plan of {keys} does not include this data, or not so far back (--start): "
+            "a wrong key would be answered 401."
+        )
     if kind == "forbidden":
         return (
             f"{endpoint}: {why}. Either the plan does not include this data, or the key pair in {keys} is wrong: "

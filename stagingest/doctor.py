@@ -118,7 +118,9 @@ def _budget(
     except StagingestError as error:
         yield Check(f"keys of {budget.name}", FAIL, str(error), error.exit_code)
         return
-    yield Check(f"keys of {budget.name}", OK, f"{names} are set, for {access.origin}")
+    yield Check(
+        f"keys of {budget.name}", OK, f"{names} {'are' if len(budget.keys) > 1 else 'is'} set, for {access.origin}"
+    )
     if offline:
         return
     try:
