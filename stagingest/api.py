@@ -106,7 +106,8 @@ def fetch(
     """Ask a provider for what is missing and stage it, one Parquet file a chunk, under the manifest of `staging`.
 
     Args:
-        dataset: `stock-bars`, `option-contracts`, `option-bars`, or with a provider, `alpaca/stock-bars`.
+        dataset: `stock-bars`, `option-contracts`, `option-bars`, `option-snapshots` (the chains as they are now: always
+            asked, each whole or not at all), or with a provider, `alpaca/stock-bars`.
         staging: the staging directory, made if absent.
         db: a DuckDB file; what it holds is not asked, and its contracts are known.
         max_rps: most requests a second, of this endpoint or by endpoint; None leaves it to the provider's limit.

@@ -67,8 +67,8 @@ def _ascending(table: pa.Table, key: Sequence[str]) -> bool:
     if table.num_rows < 2:
         return True
     symbol = table.column(0).chunk(0)
-    names = symbol.dictionary.to_pylist()
-    if names != sorted(set(names)):
+    names = symbol.dictionary
+    if not pc.all(pc.greater(names.slice(1), names.slice(0, len(names) - 1))).as_py():
         return False
     codes = symbol.indices
     grows = pc.greater(codes.slice(1), codes.slice(0, len(codes) - 1))

@@ -1,6 +1,6 @@
 """What a fetch would ask: the question put to catalog and manifest; writes nothing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from pathlib import Path
@@ -105,7 +105,7 @@ def survey(
         len(asked),
         len(asked - left),
         {job.series: due.known for job, due in zip(jobs, found, strict=True)},
-        tuple(failure for job in jobs for failure in _given_up(job, manifest)) if resume else (),
+        tuple(failure for job in jobs for failure in _given_up(job, manifest, left)) if resume else (),
         held_back,
     )
 
@@ -116,9 +116,14 @@ def _only(job: Job, symbols: frozenset[str]) -> Job:
     return Job(job.series, tuple(each for each in asked if each.symbols))
 
 
-def _given_up(job: Job, manifest: Manifest | None) -> list[Failure]:
-    """Symbols of the job that count as covered though nothing was had: they are named in every run."""
+def _given_up(job: Job, manifest: Manifest | None, left: Container[str]) -> list[Failure]:
+    """Symbols of the job that count as covered though nothing was had: they are named in every run.
+
+    A capture is given up for a day: the next day it is among what is `left` to ask.
+    """
     held = givenup.by_symbol(manifest, job.series) if manifest else {}
+    if catalog.endpoint(job.series.endpoint).kind is Kind.CAPTURE:
+        held = {symbol: why for symbol, why in held.items() if symbol not in left}
     return [
         Failure(symbol, held[symbol][0], f"{held[symbol][1]} (an earlier run; `stagingest retry` makes it due)")
         for symbol in job.symbols

@@ -71,7 +71,7 @@ def retry(
     wanted = [_outcome(text) for text in outcomes] or list(RETRIED)
     endpoint = catalog.resolve(dataset).name if dataset else ""
     with Lock.take(root / "run.lock", "retrying"), Manifest.write(root) as manifest:
-        found = givenup.chunks(manifest, wanted)
+        found = [each for each in givenup.chunks(manifest, wanted) if each.held or not _is_over(each.chunk)]
         if endpoint:
             found = [each for each in found if each.chunk.series.endpoint == endpoint]
         _known("symbol", symbols, {symbol for each in found for symbol in each.chunk.symbols})
@@ -83,6 +83,11 @@ def retry(
         givenup.make_due(manifest, found)
         strikes.clear(manifest, [each.chunk.id for each in found])
     return Retried(tuple(found), tuple(commands([each.chunk for each in found])))
+
+
+def _is_over(chunk: Chunk) -> bool:
+    """Whether no request can bring what was meant any more."""
+    return catalog.endpoint(chunk.series.endpoint).kind is Kind.CAPTURE
 
 
 def _outcome(text: str) -> Outcome:

@@ -104,6 +104,7 @@ def test_a_chain_is_staged_whole_or_not_at_all(place: Desk) -> None:
     assert (fetched.exit_code, fetched.summary.rows, fetched.summary.pages) == (3, 0, 2)
     assert [(entry.outcome, entry.path, entry.covers) for entry in place.entries()] == [(Outcome.FAILED, "", False)]
     assert not list((place.staging / "tmp").iterdir())
+    assert retry(place.staging).chunks == ()
     place.server.behave(PAGES)
     place.now += MINUTE
     capture(place)
@@ -139,11 +140,18 @@ def test_an_underlying_that_is_refused_is_asked_again_tomorrow_or_after_a_retry(
     again = capture(place, "AAAA", "BBBB")
     assert (again.exit_code, again.summary.outcomes, place.requests()) == (3, {"staged": 1}, 1)
     assert "no such underlying" in again.summary.failures[0].reason
+    place.now += timedelta(days=1)
+    assert capture(place, "AAAA", "BBBB").summary.outcomes == {"refused": 1, "staged": 1}
     retried = retry(place.staging)
     assert retried.symbols == ("BBBB",)
     assert retried.commands == (("fetch", "alpaca/option-snapshots", "--underlyings", "BBBB", "--feed", "indicative"),)
     place.server.behave(PAGES)
     assert capture(place, "AAAA", "BBBB").summary.outcomes == {"staged": 2}
+    place.server.behave(sim.Policy(faults=(unknown,)))
+    capture(place, "BBBB")
+    place.server.behave(PAGES)
+    place.now += timedelta(days=1)
+    assert capture(place, "AAAA", "BBBB").exit_code == 0
 
 
 def test_a_plan_names_pages_and_no_window_may_be_asked(place: Desk) -> None:

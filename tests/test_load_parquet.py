@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
@@ -11,7 +12,7 @@ import pytest
 from desk import desk
 from hypothesis import given
 from hypothesis import strategies as st
-from loadlab import ACTIVE, BARS, OPTIONS, SIP, Staging, bar, contract, window
+from loadlab import ACTIVE, BARS, CHAIN, OPTIONS, SIP, Staging, bar, contract, snapshot, window
 from targetlab import KINDS
 
 from stagingest.datasets import dataset
@@ -60,6 +61,18 @@ def test_days_lie_in_years_minutes_in_months_and_options_by_underlying(staging: 
     ]
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in tree.rglob("data.parquet"))
     assert all(path.stat().st_mode & 0o777 == 0o700 for path in tree.rglob("*") if path.is_dir())
+
+
+def test_captures_lie_by_the_underlying_that_was_asked_and_new_yorks_month(staging: Staging, tree: Path) -> None:
+    late = datetime(2024, 2, 1, 3, 30, tzinfo=UTC)  # 22:30 on the last of January in New York
+    for moment in (late, late + timedelta(hours=2)):
+        rows = [snapshot(symbol, moment, 1.0) for symbol in ("AAPL1240621C00150500", "AAPL240621C00150500")]
+        staging.stage(Chunk(CHAIN, ("AAPL",), window(30, 31)).at(moment), rows, asked_at=moment, covers=False)
+    load([staging], Hive(tree))  # type: ignore[list-item]
+    assert paths(tree) == [
+        "option-snapshots/underlying=AAPL/year=2024/month=01",
+        "option-snapshots/underlying=AAPL/year=2024/month=02",
+    ]
 
 
 def test_only_the_folders_that_rows_belong_to_are_written(staging: Staging, tree: Path) -> None:

@@ -5,13 +5,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pglab
 import pytest
 from desk import desk
-from loadlab import BARS, Staging, bar, window
+from loadlab import BARS, CHAIN, NOON, Staging, bar, snapshot, window
 
 from stagingest import destination, pgsql
 from stagingest.destination import How
@@ -117,6 +118,15 @@ def test_with_timescaledb_bars_and_captures_become_hypertables(staging: Staging,
     finally:
         db.ask("DROP FUNCTION create_hypertable")
         db.commit()
+
+
+def test_the_coverage_of_captures_counts_every_one_of_a_day(staging: Staging, schema: str, db: Connection) -> None:
+    for minute in range(3):
+        moment = NOON + timedelta(minutes=minute)
+        rows = [snapshot("AAPL240621C00150500", moment, 1.0)]
+        staging.stage(Chunk(CHAIN, ("AAPL",), window(9, 10)).at(moment), rows, asked_at=moment, covers=False)
+    load([staging], postgres(schema))  # type: ignore[list-item]
+    assert ask(db, "SELECT symbol, status, rows FROM coverage") == [("AAPL", "ok", 3)]
 
 
 def test_a_count_that_differs_from_the_manifest_is_rolled_back(staging: Staging, schema: str, db: Connection) -> None:

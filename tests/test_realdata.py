@@ -116,19 +116,32 @@ def captured(place: Desk, endpoint: str, days: dict[date, list[str]]) -> None:
     assert place.load().rows == 59_318
 
 
-def test_59318_rows_of_end_of_day_chains_come_back_row_by_row(tmp_path: Path, realdata: Path) -> None:
+@pytest.mark.parametrize(
+    ("provider", "greeks", "more"),
+    [("alpaca", GREEKS, ()), ("massive", GREEKS[:-1], ("open_interest",))],
+)
+def test_59318_rows_of_end_of_day_chains_come_back_row_by_row(
+    tmp_path: Path, realdata: Path, provider: str, greeks: tuple[str, ...], more: tuple[str, ...]
+) -> None:
     path, days = chains(realdata)
-    with desk(tmp_path, policy=sim.Policy(page_cap=333), now=NOW, replay=[path]) as place:
-        captured(place, "alpaca/option-snapshots", days)
-        values = ", ".join(f"if(isfinite({name}), {name}, NULL)" for name in ("implied_volatility", *GREEKS))
-        day = ", ".join(f"day_{name}" for name in DAY)
-        mine = f"SELECT contract_symbol, underlying, snapshot_ts::DATE, {values}, {day}"
-        theirs = f"SELECT symbol, underlying, snapshot_date, {values}, {', '.join(DAY)} FROM '{path}'"
-        both = f"({mine} FROM option_snapshots) {{}} ALL ({theirs})"
-        assert rows(place, f"SELECT count(*) FROM ({both.format('INTERSECT')})") == [(59_318,)]
-        assert rows(place, f"SELECT count(*) FROM ({both.format('EXCEPT')})") == [(0,)]
-        counts = "count(*), count(DISTINCT (underlying, snapshot_ts)), count(rho), count(bid), count(open_interest)"
-        assert rows(place, f"SELECT {counts} FROM option_snapshots") == [(59_318, 57, 59_317, 0, 0)]
+    prices = realdata / "option_chain_eod" / "lean_universe_underlying.parquet"
+    with desk(tmp_path, policy=sim.Policy(page_cap=111), now=NOW, replay=[path, prices]) as place:
+        captured(place, f"{provider}/option-snapshots", days)
+        known = [f"if(isfinite({name}), {name}, NULL)" for name in ("implied_volatility", *greeks)]
+        mine = ", ".join([*known, *more, *(f"day_{name}" for name in DAY)])
+        mine = f"SELECT contract_symbol, underlying, snapshot_ts::DATE, {mine} FROM option_snapshots"
+        theirs = ", ".join([*known, *more, *DAY])
+        theirs = f"SELECT symbol, underlying, snapshot_date, {theirs} FROM '{path}'"
+        assert rows(place, f"SELECT count(*) FROM (({mine}) INTERSECT ALL ({theirs}))") == [(59_318,)]
+        assert rows(place, f"SELECT count(*) FROM (({mine}) EXCEPT ALL ({theirs}))") == [(0,)]
+        counts = "count(*), count(DISTINCT (underlying, snapshot_ts)), count(bid), count(quote_ts)"
+        assert rows(place, f"SELECT {counts} FROM option_snapshots") == [(59_318, 57, 0, 0)]
+        absent = "rho" if provider == "massive" else "open_interest"
+        assert rows(place, f"SELECT count({absent}) FROM option_snapshots") == [(0,)]
+        spots = "SELECT DISTINCT underlying, snapshot_ts::DATE, underlying_price FROM option_snapshots"
+        closes = f"SELECT symbol, date, close FROM '{prices}'"
+        priced = rows(place, f"SELECT count(*) FROM ({spots} INTERSECT {closes})")
+        assert priced == [(55 if provider == "massive" else 0,)]
 
 
 def test_open_interest_comes_back_day_by_day(tmp_path: Path, realdata: Path) -> None:

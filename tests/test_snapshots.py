@@ -234,7 +234,7 @@ MASSIVE: dict[str, Any] = {
 
 def massive(*found: dict[str, Any], symbol: str = "AAPL", **bounds: str) -> list[dict[str, Any]]:
     asked = Chunk(CHAIN.canonical(bounds), (symbol,), TODAY)
-    table, _ = snapshots.massive_table(asked, list(found))
+    table, _ = snapshots.massive_table(asked, list(found), orjson.dumps(found))
     return table.to_pylist() if table is not None else []
 
 
@@ -280,7 +280,7 @@ def test_an_index_has_a_value_for_a_price() -> None:
 def test_an_integer_stamp_is_read_by_its_size_and_never_through_a_double(stamp: int, micros: int | None) -> None:
     trade = {**MASSIVE, "last_trade": {"sip_timestamp": stamp}}
     asked = Chunk(CHAIN.canonical({}), ("AAPL",), TODAY)
-    table, _ = snapshots.massive_table(asked, [MASSIVE, trade])
+    table, _ = snapshots.massive_table(asked, [MASSIVE, trade], b"")
     assert table is not None
     assert table.column("trade_ts").cast(pa.int64()).to_pylist()[1] == micros
 
@@ -339,7 +339,10 @@ def test_rows_read_at_once_equal_rows_read_one_by_one(found: list[dict[str, Any]
             if by_itself:
                 patch.setattr(columns, "_at_once", lambda *_: {})
             try:
-                return {name: column.to_pylist() for name, column in columns.columns_of(names, found, fields).items()}
+                return {
+                    name: column.to_pylist()
+                    for name, column in columns.columns_of(names, found, orjson.dumps(found), fields).items()
+                }
             except PageError as error:
                 return error.message
 

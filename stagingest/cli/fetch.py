@@ -41,7 +41,8 @@ def fetch(as_json: bool, dry_run: bool, in_session: bool, env_file: Path | None,
     """Fetch what is missing of DATASET into the staging directory.
 
     DATASET is stock-bars, option-contracts, option-bars or option-snapshots, or names its provider: alpaca/stock-bars.
-    Keys come from APCA_API_KEY_ID and APCA_API_SECRET_KEY. Run `stagingest load` afterwards, or meanwhile.
+    Keys come from APCA_API_KEY_ID and APCA_API_SECRET_KEY, or MASSIVE_API_KEY. What is covered is not asked again, but
+    for option-snapshots: they are the chains as they are now. Run `stagingest load` afterwards, or meanwhile.
     """
     from stagingest import api
     from stagingest.cli import plan

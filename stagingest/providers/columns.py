@@ -1,6 +1,7 @@
 """The numbers and stamps of JSON objects as Arrow columns, nothing taken for what it is not."""
 
 import re
+import struct
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
@@ -20,7 +21,7 @@ _TEXTS: frozenset[type] = frozenset({str, type(None)})
 _UNITS_US = ((10**11, 1_000_000), (10**14, 1_000), (10**17, 1))
 _NS = pa.scalar(1_000, pa.int64())
 _EXACT = 2.0**53
-_TRUTHS = pc.SetLookupOptions(pa.array([0.0, 1.0]))
+_BOOLEAN = pc.MatchSubstringOptions(r":\s*(?:true|false)")
 
 
 class Place(NamedTuple):
@@ -37,18 +38,21 @@ Fields = Mapping[str, tuple[str, str, str]]
 """Column -> the part of a row that has it, its key there, and its kind: `double`, `count`; `text`, `epoch` (stamps)."""
 
 
-def columns_of(names: Sequence[str], rows: Sequence[dict[str, Any]], fields: Fields) -> dict[str, pa.Array]:
+def columns_of(
+    names: Sequence[str], rows: Sequence[dict[str, Any]], text: bytes, fields: Fields
+) -> dict[str, pa.Array]:
     """The columns of some rows: float64, int64 and timestamp('us'); null where a row, or its part, lacks the field.
 
     Args:
         names: of the rows, to tell them by.
         rows: at least one.
+        text: the JSON they were read from.
         fields: where each column stands.
 
     Raises PageError naming the field and the row.
     """
     columns: dict[str, pa.Array] = {}
-    at_once = _at_once(rows, fields)
+    at_once = {} if _has_boolean(text) else _at_once(rows, fields)
     objects: dict[str, Sequence[dict[str, Any]]] = {"": rows}
     for column, (part, key, kind) in fields.items():
         if column in at_once:
@@ -62,49 +66,58 @@ def columns_of(names: Sequence[str], rows: Sequence[dict[str, Any]], fields: Fie
 
 def _at_once(rows: Sequence[dict[str, Any]], fields: Fields) -> dict[str, pa.Array]:
     """The numbers of plain rows, three times as fast as field by field; none when one is to be looked at by itself."""
-    wanted = {column: (part, key) for column, (part, key, kind) in fields.items() if kind in ("double", "count")}
+    wire = _wire(tuple(fields.items()))
     try:
-        read = pa.array(rows, _wire(tuple(fields.values())))
-        parts = {"": _split(read)}
-        parts |= {part: _split(parts[""][part]) for part in {part for part, _ in wanted.values()} - {""}}
-        found = {column: parts[part][key] for column, (part, key) in wanted.items()}
-        if _has_boolean(rows, list(wanted.values()), list(found.values())):
-            return {}
-        return {column: each if fields[column][2] == "double" else _exact(each) for column, each in found.items()}
+        parts = pa.array(rows, wire.type).flatten()
+        numbers = [number for part in parts for number in (part.flatten() if pa.types.is_struct(part.type) else [part])]
+        found = dict(zip(wire.columns, numbers, strict=True))
+        return found | _whole({column: found[column] for column in wire.counts})
     except (pa.ArrowException, OverflowError):
         return {}
 
 
-def _split(objects: pa.StructArray) -> dict[str, pa.Array]:
-    return dict(zip((field.name for field in objects.type), objects.flatten(), strict=True))
+def _whole(numbers: dict[str, pa.Array]) -> dict[str, pa.Array]:
+    """Doubles as counts, all at once: a call costs more than its numbers. Raises ArrowInvalid when one is no count."""
+    if not numbers:
+        return {}
+    every = pa.concat_arrays(numbers.values())
+    ends = [end for end in pc.min_max(every).as_py().values() if end is not None]
+    if not all(0 <= end < _EXACT for end in ends):
+        raise pa.ArrowInvalid("no count, or one that a double may have rounded")
+    counts, size = every.cast(pa.int64()), len(every) // len(numbers)
+    return {column: counts.slice(number * size, size) for number, column in enumerate(numbers)}
 
 
-def _has_boolean(rows: Sequence[dict[str, Any]], places: list[tuple[str, str]], numbers: list[pa.Array]) -> bool:
-    """Whether true or false stands where Arrow read 1.0 or 0.0; only columns with such numbers are looked at."""
-    suspect = pc.indices_nonzero(pc.is_in(pa.concat_arrays(numbers), options=_TRUTHS))
-    columns = pc.unique(pc.divide(suspect, pa.scalar(len(rows), suspect.type))).to_pylist()
-    for part, key in (places[column] for column in columns):
-        objects = [row.get(part) or {} for row in rows] if part else rows
-        if bool in {type(each.get(key)) for each in objects}:
-            return True
-    return False
+def _has_boolean(text: bytes) -> bool:
+    """Whether a member of JSON's may be true or false, where Arrow would read 1.0 or 0.0."""
+    offsets = pa.py_buffer(struct.pack("=ii", 0, len(text)))
+    page = pa.Array.from_buffers(pa.binary(), 1, [None, offsets, pa.py_buffer(text)])
+    return bool(pc.match_substring_regex(page, options=_BOOLEAN)[0].as_py())
+
+
+class _Wire(NamedTuple):
+    """How the numbers of some fields are read at once.
+
+    Args:
+        type: of a row. Counts are read as doubles: Arrow cuts the fraction off a double read as an integer, silently.
+        columns: the column of each number of it, parts first.
+        counts: those that are counts.
+    """
+
+    type: pa.StructType
+    columns: list[str]
+    counts: list[str]
 
 
 @cache
-def _wire(fields: tuple[tuple[str, str, str], ...]) -> pa.StructType:
-    """Counts are read as doubles: Arrow cuts the fraction off a double read as an integer, without a word."""
-    numbers = [(part, key) for part, key, kind in fields if kind in ("double", "count")]
-    nested = {
-        part: pa.struct([(key, pa.float64()) for of, key in numbers if of == part]) for part, _ in numbers if part
-    }
-    return pa.struct([*nested.items(), *((key, pa.float64()) for part, key in numbers if not part)])
-
-
-def _exact(numbers: pa.Array) -> pa.Array:
-    ends = pc.min_max(numbers).as_py()
-    if ends["min"] is not None and not 0 <= ends["min"] <= ends["max"] < _EXACT:
-        raise pa.ArrowInvalid("no count, or one that a double may have rounded")
-    return numbers.cast(pa.int64())
+def _wire(fields: tuple[tuple[str, tuple[str, str, str]], ...]) -> _Wire:
+    numbers = [(column, part, key) for column, (part, key, kind) in fields if kind in ("double", "count")]
+    numbers.sort(key=lambda number: (not number[1], number[1]))
+    parts = dict.fromkeys(part for _, part, _ in numbers if part)
+    nested = [(part, pa.struct([(key, pa.float64()) for _, of, key in numbers if of == part])) for part in parts]
+    plain = [(key, pa.float64()) for _, part, key in numbers if not part]
+    counts = [column for column, (_, _, kind) in fields if kind == "count"]
+    return _Wire(pa.struct([*nested, *plain]), [column for column, _, _ in numbers], counts)
 
 
 def objects_of(names: Sequence[str], rows: Sequence[dict[str, Any]], part: str) -> list[dict[str, Any]]:

@@ -57,7 +57,7 @@ class OptionSnapshots(Chain):
         if not isinstance(rows, list):
             raise PageError("The answer's results are no list.")
         snapshots.check_rows(rows, self.page_rows)
-        table, unknown = snapshots.massive_table(chunk, rows)
+        table, unknown = snapshots.massive_table(chunk, rows, body)
         found = cursor(envelope.get("next_url"), request.path, _ORIGINS)
         following = Request(self.budget, found.path, (("cursor", found.text),)) if found else None
         return Page(table, following, unknown)

@@ -84,12 +84,12 @@ def of_alpaca(chunk: Chunk, request: Request, body: bytes) -> Page:
             parts = OptionSymbol.parse(name)
             if parts is None or not bounds.hold(float(parts.strike), parts.expiry.isoformat(), parts.type):
                 raise _stranger(name, chunk)
-    table, unknown = _table(names, rows, _ALPACA) if rows else (None, frozenset[str]())
-    return Page(table, following(request, envelope), unknown)
+    table = _table(names, columns_of(names, rows, body, _ALPACA)) if rows else None
+    return Page(table, following(request, envelope), frozenset[str]().union(*rows) - _KNOWN)
 
 
-def massive_table(chunk: Chunk, rows: Sequence[dict[str, Any]]) -> tuple[pa.Table | None, frozenset[str]]:
-    """The rows of a page of Massive's chain as page columns, and the fields that have no column.
+def massive_table(chunk: Chunk, rows: Sequence[dict[str, Any]], text: bytes) -> tuple[pa.Table | None, frozenset[str]]:
+    """The rows of a page of Massive's chain (read from `text`) as page columns, and the fields that have no column.
 
     A row's `details` say which contract it is, whatever its ticker looks like. Raises PageError for a contract that was
     not asked for, naming it.
@@ -98,6 +98,8 @@ def massive_table(chunk: Chunk, rows: Sequence[dict[str, Any]]) -> tuple[pa.Tabl
         return None, frozenset()
     details = _details(rows)
     names = [detail["ticker"].removeprefix("O:") for detail in details]
+    if "" in names:
+        raise PageError("A snapshot's details.ticker is empty.")
     bounds = _Bounds.of(chunk.series)
     if bounds:
         for name, detail in zip(names, details, strict=True):
@@ -106,18 +108,19 @@ def massive_table(chunk: Chunk, rows: Sequence[dict[str, Any]]) -> tuple[pa.Tabl
     parents = {str(each["ticker"]) for each in objects_of(names, rows, "underlying_asset") if "ticker" in each}
     if {_bare(parent) for parent in parents} - {_bare(chunk.symbols[0])}:
         raise PageError(f"The page has contracts of {', '.join(sorted(parents))}; {chunk.symbols[0]} was asked for.")
-    table, unknown = _table(names, rows, _MASSIVE)
+    columns = columns_of(names, rows, text, _MASSIVE)
     # Stocks have a price, indices a value.
-    price = pc.coalesce(table.column("underlying_price"), table.column("underlying_value"))
-    table = table.drop_columns(["underlying_price", "underlying_value"])
-    return table.append_column("underlying_price", price), unknown
+    value = columns.pop("underlying_value")
+    if value.null_count < len(value):
+        columns["underlying_price"] = pc.coalesce(columns["underlying_price"], value)
+    return _table(names, columns), frozenset[str]().union(*rows) - _KNOWN
 
 
 def _details(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     details: list[Any] = [row.get("details") for row in rows]
-    for detail in details:
-        if not isinstance(detail, dict) or not isinstance(detail.get("ticker"), str) or not detail["ticker"]:
-            raise PageError(f"A snapshot has no details.ticker: its details are {detail!r:.80}.")
+    if set(map(type, details)) != {dict} or {type(detail.get("ticker")) for detail in details} != {str}:
+        odd = next(each for each in details if type(each) is not dict or type(each.get("ticker")) is not str)
+        raise PageError(f"A snapshot has no details.ticker: its details are {odd!r:.80}.")
     return details
 
 
@@ -170,9 +173,13 @@ def _stranger(name: str, chunk: Chunk) -> PageError:
     return PageError(f"The page has {name!r:.40}, which was not asked for: {asked or chunk.symbols[0]} was.")
 
 
-def _table(names: Sequence[str], rows: Sequence[dict[str, Any]], fields: Fields) -> tuple[pa.Table, frozenset[str]]:
-    """The rows as page columns, those that no field fills left null; and the fields that have no column."""
-    columns = columns_of(names, rows, fields)
-    nulls = {column: pa.nulls(len(rows), kind) for column, kind in _ELSEWHERE.items() if column not in columns}
-    symbols = pa.array(names, pa.string()).dictionary_encode()
-    return pa.table({"contract_symbol": symbols, **columns, **nulls}), frozenset[str]().union(*rows) - _KNOWN
+def _table(names: Sequence[str], columns: dict[str, pa.Array]) -> pa.Table:
+    """The columns as a page, those that the provider has nothing for left null."""
+    nulls = {column: pa.nulls(len(names), kind) for column, kind in _ELSEWHERE.items() if column not in columns}
+    symbols = pa.array(names, pa.string())
+    if len(set(names)) == len(names):
+        encoded = pa.DictionaryArray.from_arrays(pa.array(range(len(names)), pa.int32()), symbols)
+    else:
+        encoded = symbols.dictionary_encode()
+    every = {"contract_symbol": encoded, **columns, **nulls}
+    return pa.Table.from_arrays(list(every.values()), list(every))

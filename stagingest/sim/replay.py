@@ -22,7 +22,7 @@ from stagingest.sim.snapshots import Snapshot
 _PRICES = {"open": "o", "high": "h", "low": "l", "close": "c"}
 _COUNTS = {"volume": "v", "trade_count": "n"}
 _MEAN = {"vwap": "vw"}
-_LENGTH_S = {"Day": 16 * 3600, "Hour": 3600, "Min": 60}  # from a bar's stamp until it is over
+_LENGTH_S = {"Hour": 3600, "Min": 60}  # from a bar's stamp until it is over
 _CONTRACT = {"symbol", "underlying", "expiration", "type", "strike", "style"}
 
 
@@ -108,7 +108,10 @@ class Replay:
         if timeframe.amount != 1 or not sources:
             return None
         bars = self._bars.get((kind, symbol), partial(_merged, sources, symbol))
-        last_s = moment.horizon_s - _LENGTH_S[timeframe.unit]
+        if timeframe.unit == "Day":  # however early its session closed
+            last_s = stamp(moment.session) - (not moment.complete)
+        else:
+            last_s = moment.horizon_s - _LENGTH_S[timeframe.unit]
         return bars.part(*bars.span(0, last_s))
 
     def _take(self, path: Path) -> bool:
