@@ -11,7 +11,7 @@ import pytest
 from canary import credential, spelled
 from desk import Desk, desk
 
-from stagingest.logs import FORMS, PRIORITIES, Heard, Log
+from stagingest.logs import FORMS, PRIORITIES, Log, hearing
 from stagingest.progress import Lines
 from stagingest.redacting import clean, secrets
 from stagingest.tally import Progress
@@ -107,13 +107,13 @@ def test_json_is_one_object_a_line_with_the_numbers_of_the_progress(capsys: pyte
 
 
 def test_what_pythons_logging_hears_is_a_sentence_and_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
-    heard = logging.Logger("stagingest.test")
-    heard.addHandler(Heard(log("journald")))
-    try:
-        raise ValueError(KEY)
-    except ValueError:
-        heard.exception("Note %s could not be taken.", KEY)
-    heard.info("not of interest")
+    heard = logging.getLogger("stagingest.test")
+    with hearing(log("journald")):
+        try:
+            raise ValueError(KEY)
+        except ValueError:
+            heard.exception("Note %s could not be taken.", KEY)
+        heard.info("not of interest")
     (line,) = capsys.readouterr().err.splitlines()
     assert line == "<3>Note *** could not be taken. ValueError."
 

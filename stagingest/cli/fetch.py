@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,7 @@ def fetch(as_json: bool, dry_run: bool, in_session: bool, env_file: Path | None,
     """
     from stagingest import api
     from stagingest.cli import plan
+    from stagingest.logs import hearing
 
     if in_session and o.out_of_session("fetch", as_json=as_json):
         return
@@ -55,10 +57,8 @@ def fetch(as_json: bool, dry_run: bool, in_session: bool, env_file: Path | None,
         return
     arguments = o.asked(options)
     listener = _listener(silent=as_json and not arguments["log_rate_limits"])
-    try:
+    with closing(listener), hearing(o.log()):
         fetched = api.fetch(**arguments, environ=o.environment(env_file), listener=listener)
-    finally:
-        listener.close()
     if as_json:
         o.document("fetch", **_document(fetched))
     else:
@@ -71,12 +71,8 @@ def _listener(*, silent: bool) -> "Bar | Lines | Silent":
 
     if silent:
         return Silent()
-    import logging
-
-    from stagingest.logs import Heard
     from stagingest.progress import listener
 
-    logging.getLogger().addHandler(Heard(o.log()))
     return listener(o.log())
 
 
