@@ -26,7 +26,7 @@ def question(wanted: Wanted, known: Known, now: datetime) -> Question:
     if endpoint.kind is Kind.LISTING:
         return optioning.listing(wanted, endpoint, known, now)
     if endpoint.kind is Kind.CAPTURE:
-        return optioning.capture(wanted, endpoint, now)
+        return optioning.capture(wanted, endpoint, known, now)
     if wanted.underlyings and endpoint.dataset != "option-bars":
         raise UsageError(f"--underlyings is not for {endpoint.name}.", "Name symbols with --symbols.")
     options = {

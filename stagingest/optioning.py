@@ -103,9 +103,12 @@ def _requests(job: Job, endpoint: Endpoint) -> int:
     return planning.estimate(planning.due(job, cut, date.max, {}), cut).requests
 
 
-def capture(wanted: Wanted, endpoint: Endpoint, now: datetime) -> Question:
+def capture(wanted: Wanted, endpoint: Endpoint, known: Known, now: datetime) -> Question:
     """The chains of some underlyings as they are now: one series, which its bounds belong to."""
-    names = universe.resolve((*wanted.underlyings, *wanted.symbols), endpoint)
+    today = new_york(now).date()
+    window = Window(today, today + _DAY)
+    listed = wanted.lists.symbols(known.root, window)
+    names = universe.resolve((*wanted.underlyings, *wanted.symbols, *listed), endpoint)
     if not names.kept:
         raise UsageError("No underlyings were named.", "Name some with --underlyings SPY,AAPL.")
     if wanted.start not in ("", "max") or wanted.end:
@@ -113,6 +116,5 @@ def capture(wanted: Wanted, endpoint: Endpoint, now: datetime) -> Question:
     days = {"expiry_gte": wanted.expiry_gte, "expiry_lte": wanted.expiry_lte}
     bounds = {name: text and str(day(f"--{name.replace('_', '-')}", text)) for name, text in days.items()}
     bounds |= {name: getattr(wanted, name) for name in ("strike_gte", "strike_lte", "option_type")}
-    today = new_york(now).date()
-    asked = Asked(names.kept, Window(today, today + _DAY))
-    return Question(endpoint, (Job(endpoint.canonical({"feed": wanted.feed, **bounds}), (asked,)),), names)
+    series = endpoint.canonical({"feed": wanted.feed, **bounds})
+    return Question(endpoint, (Job(series, (Asked(names.kept, window),)),), names)
