@@ -7,13 +7,13 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from datetime import date, datetime
-from decimal import Decimal
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from stagingest import settings
+from stagingest.askable import Asked
 from stagingest.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,54 +24,7 @@ if TYPE_CHECKING:
     from stagingest.supervising import Listener
     from stagingest.surveying import Elsewhere, Plan
     from stagingest.tally import FetchSummary
-    from stagingest.wanting import Question, Wanted
-
-
-class Asked(TypedDict, total=False):
-    """What may be asked; every field has a default.
-
-    symbols: names of stocks (`AAPL`, `BRK.B`) or of option contracts (OCC, `AAPL240419C00190000`).
-    watchlist: names of lists in watchlists_file (JSON, {name: [symbols]}; by default ./watchlists.json, then
-    ./data/watchlists.json); bars without a symbol are of the lists `positions` and `monitor`.
-    index: names of universes kept in the staging directory: all that belonged on some day asked.
-    underlyings: stocks whose contracts are listed, whose known contracts' bars are fetched, whose chains are captured.
-    provider: `alpaca` unless the dataset names it (`alpaca/stock-bars`).
-    timeframe: `1Min` to `59Min`, `1Hour` to `23Hour`, `1Day`, `1Week`, `1Month` to `12Month`.
-    start: first New York day; `max` is the provider's first.
-    end: last New York day, inclusive; by default the last one whose prices are final.
-    feed: of stocks `sip` (the default), `iex`, `otc`, `boats`, of chains `indicative` (the default) or `opra`;
-    adjustment: `raw`, `split`, `dividend`, `spin-off`, `all`; currency: ISO 4217;
-    asof: the day whose symbol names are meant (YYYY-MM-DD, `-` for no mapping).
-    expiry_gte, expiry_lte: bounds of the expiry, whole years are listed.
-    strike_gte, strike_lte, option_type: bounds of the strike in dollars, `call` or `put`.
-    max_underlyings, max_expiries, max_contracts: of how many that have something due is asked, of each underlying so
-    many expiries, the nearest first; what is left out is asked by the same call later.
-    contracts_from: another staging directory whose listings are known too; where no name is given, option bars and
-    snapshots are asked of every underlying known there or in `db`.
-    """
-
-    symbols: Iterable[str]
-    watchlist: Iterable[str]
-    watchlists_file: str | Path | None
-    index: Iterable[str]
-    underlyings: Iterable[str]
-    provider: str | None
-    timeframe: str
-    start: str | date
-    end: str | date
-    feed: str
-    adjustment: str
-    currency: str
-    asof: str
-    expiry_gte: str | date
-    expiry_lte: str | date
-    strike_gte: str | float | Decimal
-    strike_lte: str | float | Decimal
-    option_type: str
-    max_underlyings: int | None
-    max_expiries: int | None
-    max_contracts: int | None
-    contracts_from: str | Path | None
+    from stagingest.wanting import Question
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +64,15 @@ def plan(
 
     Raises UsageError for a wrong argument, with the nearest valid value.
     """
-    from stagingest import asking, bounds, known, surveying
+    from stagingest import asking, bounds, known, surveying, wanting
 
     root, now = Path(staging), clock()
     asked = known.named(dataset, db, asked, now)
-    contracts = replace(known.contracts(root, db, asked), unseen=True)
-    question = asking.question(_wanted(dataset, asked), contracts, now)
+    found = replace(known.known(dataset, root, db, asked, now), unseen=True)
+    question = asking.question(wanting.wanted(dataset, asked), found, now)
+    if missing := known.without_close(asked, found):
+        note = f"The closes of {', '.join(missing)} are not known: bars of stocks are asked first, about 1 request."
+        question = replace(question, notes=(*question.notes, note))
     few = bounds.few(question, **_bounded(asked))
     looked = surveying.look(
         question.jobs, root, now, few, resume=resume, max_rps=bounds.rates(max_rps, question),
@@ -174,13 +130,19 @@ def fetch(
         HeldError: another fetch holds `staging`.
         StagingError: `staging` cannot be used, or its disk is full.
     """
-    from stagingest import asking, bounds, fetching, known
+    from stagingest import asking, bounds, fetching, known, wanting
     from stagingest.flights import Caps
     from stagingest.tally import Silent
 
     root, now = Path(staging), clock()
     asked = known.named(dataset, db, asked, now)
-    question = asking.question(_wanted(dataset, asked), known.contracts(root, db, asked), now)
+    found = known.known(dataset, root, db, asked, now)
+    note = ""
+    if missing := known.without_close(asked, found):
+        note = _fetch_closes(dataset, missing, staging, environ, listener, clock, asked)
+        found = known.known(dataset, root, db, asked, now)
+    question = asking.question(wanting.wanted(dataset, asked), found, now)
+    question = replace(question, notes=(*question.notes, note)) if note else question
     if question.discovery:
         names = ",".join(question.discovery[0].symbols)
         raise UsageError(question.notes[-1], f"Run `stagingest fetch option-contracts --underlyings {names}` first.")
@@ -190,6 +152,25 @@ def fetch(
         bounds.few(question, **_bounded(asked)), log_rate_limits, _elsewhere(db, question), question.sweep,
     )  # fmt: skip
     return Fetched(question, fetching.fetch(question.jobs, options, listener or Silent(), clock))
+
+
+def _fetch_closes(
+    dataset: str,
+    symbols: list[str],
+    staging: str | Path,
+    environ: Mapping[str, str] | None,
+    listener: "Listener | None",
+    clock: Callable[[], datetime],
+    asked: Asked,
+) -> str:
+    """Stage the last days' bars of these stocks, which the same directory keeps; what that took."""
+    provider = dataset.partition("/")[0] if "/" in dataset else asked.get("provider")
+    start = (clock() - timedelta(days=8)).date()
+    done = fetch(
+        "stock-bars", staging=staging, environ=environ, listener=listener, clock=clock, processes=0,
+        symbols=symbols, provider=provider, start=start,
+    )  # fmt: skip
+    return f"The closes of {', '.join(symbols)} were asked first: {done.summary.requests} requests."
 
 
 def load(
@@ -243,34 +224,6 @@ def status(staging: str | Path = "staging") -> "Standing":
     return standing.standing(Path(staging))
 
 
-def _wanted(dataset: str, asked: Asked) -> "Wanted":
-    from stagingest.naming import Lists
-    from stagingest.wanting import Wanted
-
-    default = Wanted(dataset)
-
-    def text(name: str) -> str:
-        return str(asked.get(name, getattr(default, name)))
-
-    named = Lists(
-        tuple(asked.get("watchlist", ())), str(asked.get("watchlists_file") or ""), tuple(asked.get("index", ()))
-    )
-    return replace(
-        default,
-        symbols=tuple(asked.get("symbols", ())),
-        underlyings=tuple(asked.get("underlyings", ())),
-        provider=asked.get("provider"),
-        lists=named,
-        **{name: text(name) for name in _TEXTS},
-    )
-
-
-_TEXTS = (
-    *("timeframe", "start", "end", "feed", "adjustment", "currency", "asof", "expiry_gte", "expiry_lte"),
-    *("strike_gte", "strike_lte", "option_type"),
-)
-
-
 def _bounded(asked: Asked) -> dict[str, int | None]:
     return {name: asked.get(f"max_{name}") for name in ("underlyings", "expiries", "contracts")}  # type: ignore[misc]
 
@@ -279,6 +232,6 @@ def _elsewhere(db: str | Path | None, question: "Question") -> "Elsewhere":
     """What a database covers of what is asked; read once, closed at once."""
     if db is None or not Path(db).exists():
         return {}
-    from stagingest.targets.duckdb import coverage
+    from stagingest.targets.duckread import coverage
 
     return coverage(Path(db), [job.series.id for job in question.jobs])

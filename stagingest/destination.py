@@ -75,6 +75,17 @@ def target(to: str | Path, how: How | None = None, environ: Mapping[str, str] = 
     )  # fmt: skip
 
 
+def folder(to: str, environ: Mapping[str, str] = os.environ) -> Path | None:
+    """The folder that loading into `to` (as of `target`) writes; None for a server."""
+    named = _named(to, environ)
+    kind, colon, place = named.partition(":")
+    if kind in ("postgresql", "postgres") and colon:
+        if named == to:
+            _refuse_password(to)
+        return None
+    return Path(place) if kind == "parquet" and colon else Path(named).parent
+
+
 def _named(to: str, environ: Mapping[str, str]) -> str:
     """What a bare name stands for; anything else is itself."""
     if not _NAME.fullmatch(to):

@@ -1,27 +1,71 @@
 """Which option contracts are known before anything is asked, and whose options are meant where no name is given."""
 
-from datetime import date, datetime
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stagingest import catalog, universe
+from stagingest import catalog, closes, universe
 from stagingest.errors import UsageError
 from stagingest.manifest import Manifest
-from stagingest.model import Kind
+from stagingest.model import Kind, Series, Window
+from stagingest.optioning import moneyness
 from stagingest.sessions import new_york
 from stagingest.wanting import Known
 
+# A weekend and a holiday; an older close says nothing of where the price is now.
+_OLDEST_CLOSE = timedelta(days=7)
+
 if TYPE_CHECKING:
-    from stagingest.api import Asked
+    from stagingest.askable import Asked
 
 
-def contracts(root: Path, db: str | Path | None, asked: "Asked") -> Known:
-    """Where contracts are looked up: the staging root, `contracts_from`, and what `db` has of the underlyings."""
+def known(dataset: str, root: Path, db: str | Path | None, asked: "Asked", now: datetime) -> Known:
+    """What is known before anything is asked: contracts of the staging root, of `contracts_from` and of `db`; what is
+    covered; closes for --moneyness.
+    """
+    found = replace(_contracts(root, db, asked), covered=partial(_covered, root, db))
+    if not asked.get("moneyness"):
+        return found
+    endpoint = catalog.resolve(dataset, asked.get("provider"))
+    if endpoint.dataset not in ("option-bars", "option-snapshots"):
+        raise UsageError(f"--moneyness is not for {endpoint.name}.", "It is for option bars and snapshots.")
+    since = now.astimezone(UTC).replace(tzinfo=None) - _OLDEST_CLOSE
+    return replace(found, closes=closes.latest(root, db, endpoint.provider, _underlyings(asked), since))
+
+
+def without_close(wanted: "Asked", found: Known) -> list[str]:
+    """The underlyings whose close --moneyness needs and nobody knows."""
+    if not wanted.get("moneyness"):
+        return []
+    moneyness(str(wanted["moneyness"]))
+    return [name for name in _underlyings(wanted) if name not in found.closes]
+
+
+def _underlyings(asked: "Asked") -> list[str]:
+    return [name.strip().upper() for name in asked.get("underlyings", ())]
+
+
+def _covered(root: Path, db: str | Path | None, series: Series) -> dict[str, list[Window]]:
+    found: dict[str, list[Window]] = {}
+    if (root / Manifest.file).exists():
+        with Manifest.read(root, unseen=True) as manifest:
+            found = manifest.coverage(series)
+    if db is not None and Path(db).exists() and not series.adjusted:
+        from stagingest.targets.duckread import coverage
+
+        for symbol, windows in coverage(Path(db), [series.id]).get(series.id, {}).items():
+            found.setdefault(symbol, []).extend(windows)
+    return found
+
+
+def _contracts(root: Path, db: str | Path | None, asked: "Asked") -> Known:
     listings = _listings(asked)
-    underlyings = [name.strip().upper() for name in asked.get("underlyings", ())]
+    underlyings = _underlyings(asked)
     if db is None or not underlyings or not Path(db).exists():
         return Known(root, listings=listings)
-    from stagingest.targets.duckdb import contracts
+    from stagingest.targets.duckread import contracts
 
     return Known(root, contracts(Path(db), underlyings), listings=listings)
 
@@ -44,7 +88,7 @@ def named(dataset: str, db: str | Path | None, asked: "Asked", now: datetime) ->
     after = new_york(now).date() if endpoint.kind is Kind.CAPTURE else date.min
     found = _staged(listings, endpoint.name.partition("/")[0], after) if listings else set()
     if db is not None and Path(db).exists():
-        from stagingest.targets.duckdb import underlyings
+        from stagingest.targets.duckread import underlyings
 
         found.update(underlyings(Path(db), after))
     return {**asked, "underlyings": tuple(sorted(found))} if found else asked

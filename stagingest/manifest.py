@@ -176,16 +176,20 @@ class Manifest(Store):
                 tuple(json.loads(counts).items()),
             )  # fmt: skip
 
-    def coverage(self, series: Series, without: frozenset[int] = frozenset()) -> dict[str, list[Window]]:
-        """The covered windows of each symbol of a series, unmerged, leaving out entries named in `without`."""
+    def coverage(
+        self, series: Series, without: frozenset[int] = frozenset(), since: datetime | None = None
+    ) -> dict[str, list[Window]]:
+        """The covered windows of each symbol of a series, unmerged, leaving out entries named in `without`, and those
+        asked before `since`.
+        """
         voids = self._voids(series)
         sql = (
-            'SELECT e.seq, c.symbols, c.start, c."end" FROM entries e JOIN chunks c ON c.id = e.chunk '
+            'SELECT e.seq, c.symbols, c.start, c."end", e.asked_at FROM entries e JOIN chunks c ON c.id = e.chunk '
             "WHERE e.covers = 1 AND c.series = ?"
         )
         found: dict[str, list[Window]] = {}
-        for seq, symbols, start, end in self.db.execute(sql, (series.id,)):
-            if seq in without:
+        for seq, symbols, start, end, asked_at in self.db.execute(sql, (series.id,)):
+            if seq in without or (since and datetime.fromisoformat(asked_at) < since):
                 continue
             window = Window(date.fromisoformat(start), date.fromisoformat(end))
             for symbol in symbols.split(","):

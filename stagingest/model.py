@@ -273,6 +273,8 @@ class Job:
 
     series: Series
     asked: tuple[Asked, ...]
+    overlap_days: int = 0
+    """Of what is covered of a symbol, so many of the last days are asked again, unless they were today."""
 
     @property
     def symbols(self) -> tuple[str, ...]:

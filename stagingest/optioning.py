@@ -1,35 +1,109 @@
 """Questions about options: contracts of underlyings, the bars of those known, chains as they are now."""
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from pathlib import Path
 
 from stagingest import catalog, discovering, planning, sweeping, universe
 from stagingest.errors import UsageError
 from stagingest.manifest import Manifest
-from stagingest.model import Asked, Entry, Job, OptionSymbol, Window
+from stagingest.model import Asked, Entry, Grid, Job, OptionSymbol, Window
 from stagingest.providers import Endpoint
+from stagingest.providers.chains import TYPES
+from stagingest.providers.options import one_of, strike
 from stagingest.sessions import new_york
 from stagingest.sweeping import Discovery, Sweep
 from stagingest.universe import Contract
 from stagingest.wanting import Known, Question, Wanted, day
 
 _DAY = timedelta(days=1)
+_MONTH = Grid("month", 1)
+_MILLI = Decimal("0.001")
 YEARS_AHEAD = 5
 
 
-def lifetimes(symbols: Iterable[str], window: Window) -> tuple[Asked, ...]:
-    """Contracts by expiry: nobody trades one after it."""
-    by_expiry: dict[date, list[str]] = {}
+def lifetimes(symbols: Iterable[str], window: Window, years: int, starts: Mapping[str, date]) -> tuple[Asked, ...]:
+    """Contracts by the months they expire in, each from at most so many years before: nobody trades one after it.
+
+    A whole month is asked of those that expire in it, so that contracts of several weeks fill a page together.
+
+    Args:
+        symbols: contracts. window: what is asked. years: how long before its expiry a contract may have traded.
+        starts: where others begin than the window.
+    """
+    groups: dict[Window, list[str]] = {}
     for symbol in symbols:
         parts = OptionSymbol.parse(symbol)
         assert parts is not None
-        by_expiry.setdefault(parts.expiry, []).append(symbol)
-    return tuple(
-        Asked(tuple(group), Window(window.start, min(window.end, expiry + _DAY)))
-        for expiry, group in sorted(by_expiry.items())
-        if expiry >= window.start
-    )
+        month = planning.floor(_MONTH, parts.expiry)
+        start = max(starts.get(symbol, window.start), month.replace(year=month.year - years))
+        end = min(window.end, planning.ceiling(_MONTH, month + _DAY))
+        if parts.expiry >= start and start < end:
+            groups.setdefault(Window(start, end), []).append(symbol)
+    return tuple(Asked(tuple(group), each) for each, group in sorted(groups.items()))
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Which contracts are meant, by expiry, type and strike in dollars, all inclusive.
+
+    Args:
+        expiries, strikes: first and last.
+        type: call or put, '' for both.
+        moneyness: strike over the underlying's close, lowest and highest.
+        closes: of underlyings; one whose close is not known is not bounded by it.
+    """
+
+    expiries: tuple[date, date]
+    strikes: tuple[Decimal, Decimal]
+    type: str
+    moneyness: tuple[Decimal, Decimal] | None
+    closes: Mapping[str, float]
+
+    @classmethod
+    def of(cls, wanted: Wanted, closes: Mapping[str, float]) -> "Bounds":
+        """The bounds in a user's words. Raises UsageError naming the option."""
+        first = day("--expiry-gte", wanted.expiry_gte) if wanted.expiry_gte else date.min
+        last = day("--expiry-lte", wanted.expiry_lte) if wanted.expiry_lte else date.max
+        low = strike("--strike-gte", wanted.strike_gte) if wanted.strike_gte else Decimal(0)
+        high = strike("--strike-lte", wanted.strike_lte) if wanted.strike_lte else Decimal(10**9)
+        kind = one_of("--type", wanted.option_type, TYPES) if wanted.option_type else ""
+        return cls((first, last), (low, high), kind, moneyness(wanted.moneyness), closes)
+
+    def strikes_of(self, underlying: str) -> tuple[Decimal, Decimal]:
+        """Lowest and highest strike of an underlying's contracts."""
+        low, high = self.strikes
+        close = self.closes.get(underlying)
+        if self.moneyness is None or close is None:
+            return low, high
+        near, far = (Decimal(str(close)) * each for each in self.moneyness)
+        return max(low, near.quantize(_MILLI, ROUND_FLOOR)), min(high, far.quantize(_MILLI, ROUND_CEILING))
+
+    def hold(self, contract: Contract) -> bool:
+        """Whether a contract is meant."""
+        first, last = self.expiries
+        parts = OptionSymbol.parse(contract.symbol)
+        low, high = self.strikes_of(contract.underlying)
+        return (
+            first <= contract.expiry <= last
+            and parts is not None
+            and self.type in ("", parts.type)
+            and low <= parts.strike <= high
+        )
+
+
+def moneyness(text: str) -> tuple[Decimal, Decimal] | None:
+    """Lowest and highest of `0.8..1.2`, None for ''. Raises UsageError."""
+    if not text:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\.\.(\d+(?:\.\d+)?)", text.strip())
+    low, high = map(Decimal, found.groups()) if found else (Decimal(1), Decimal(0))
+    if low > high:
+        raise UsageError(f"--moneyness {text!r} is no range.", "Write strike over close, for example 0.8..1.2.")
+    return low, high
 
 
 def of_underlyings(
@@ -46,15 +120,10 @@ def of_underlyings(
         note = f"No contracts of {', '.join(unknown)} are known yet."
         discovery = listing(Wanted("option-contracts", underlyings=tuple(unknown)), route, known, now).jobs
         return universe.Symbols((), rejected=rejected), (note,), discovery
-    kept = {contract.symbol for contract in found if _in_bounds(contract, wanted)}
+    bounds = Bounds.of(wanted, known.closes)
+    kept = {contract.symbol for contract in found if bounds.hold(contract)}
     notes = (f"No contracts are listed for {', '.join(sorted(bare))}.",) if bare else ()
     return universe.Symbols(tuple(sorted({*names.kept, *kept})), names.changed, rejected), notes, ()
-
-
-def _in_bounds(contract: Contract, wanted: Wanted) -> bool:
-    low = day("--expiry-gte", wanted.expiry_gte) if wanted.expiry_gte else date.min
-    high = day("--expiry-lte", wanted.expiry_lte) if wanted.expiry_lte else date.max
-    return low <= contract.expiry <= high
 
 
 def _contracts(known: Known, endpoint: str, underlyings: Sequence[str]) -> tuple[list[Contract], set[str]]:
@@ -76,7 +145,8 @@ def _entries(root: Path, *, unseen: bool) -> list[Entry]:
 
 def listing(wanted: Wanted, endpoint: Endpoint, known: Known, now: datetime) -> Question:
     """One series per status and year of expiry, from the newest year down as far as there may be contracts."""
-    names = universe.resolve((*wanted.underlyings, *wanted.symbols), endpoint)
+    before = universe.listed(_entries(known.root, unseen=known.unseen), endpoint.name) if wanted.top_up else set()
+    names = universe.resolve((*wanted.underlyings, *wanted.symbols, *sorted(before)), endpoint)
     if not names.kept:
         raise UsageError("No underlyings were named.", "Name some with --underlyings SPY,AAPL.")
     today = new_york(now).date()
@@ -104,7 +174,7 @@ def _requests(job: Job, endpoint: Endpoint) -> int:
 
 
 def capture(wanted: Wanted, endpoint: Endpoint, known: Known, now: datetime) -> Question:
-    """The chains of some underlyings as they are now: one series, which its bounds belong to."""
+    """The chains of some underlyings as they are now; bounds belong to the series, so each range of strikes is one."""
     today = new_york(now).date()
     window = Window(today, today + _DAY)
     listed = wanted.lists.symbols(known.root, window)
@@ -113,8 +183,22 @@ def capture(wanted: Wanted, endpoint: Endpoint, known: Known, now: datetime) -> 
         raise UsageError("No underlyings were named.", "Name some with --underlyings SPY,AAPL.")
     if wanted.start not in ("", "max") or wanted.end:
         raise UsageError(f"{endpoint.name} is of now: it has no --start and no --end.", "Leave them out.")
+    bounds = Bounds.of(wanted, known.closes)
     days = {"expiry_gte": wanted.expiry_gte, "expiry_lte": wanted.expiry_lte}
-    bounds = {name: text and str(day(f"--{name.replace('_', '-')}", text)) for name, text in days.items()}
-    bounds |= {name: getattr(wanted, name) for name in ("strike_gte", "strike_lte", "option_type")}
-    series = endpoint.canonical({"feed": wanted.feed, **bounds})
-    return Question(endpoint, (Job(series, (Asked(names.kept, window),)),), names)
+    plain = {"feed": wanted.feed, "option_type": wanted.option_type}
+    plain |= {name: text and str(day(f"--{name.replace('_', '-')}", text)) for name, text in days.items()}
+    groups: dict[tuple[str, str], list[str]] = {}
+    for symbol in names.kept:
+        if bounds.moneyness and symbol in known.closes:
+            low, high = map(str, bounds.strikes_of(symbol))
+        else:
+            low, high = wanted.strike_gte, wanted.strike_lte
+        groups.setdefault((low, high), []).append(symbol)
+    jobs = tuple(
+        Job(
+            endpoint.canonical({**plain, "strike_gte": low, "strike_lte": high}),
+            (Asked(tuple(symbols), window),),
+        )
+        for (low, high), symbols in groups.items()
+    )
+    return Question(endpoint, jobs, names)

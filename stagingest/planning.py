@@ -6,7 +6,7 @@ from datetime import date, timedelta
 from math import ceil
 
 from stagingest import sessions
-from stagingest.model import Chunk, Cut, Grid, Job, OptionSymbol, Window
+from stagingest.model import Asked, Chunk, Cut, Grid, Job, OptionSymbol, Window
 
 Coverage = Mapping[str, Sequence[Window]]
 _DAY = timedelta(days=1)
@@ -146,6 +146,27 @@ def due(
         for symbols_due, part in parts
         for symbols, piece in pieces(symbols_due, part, cut)
     ]
+
+
+def from_starts(symbols: Iterable[str], window: Window, starts: Mapping[str, date]) -> tuple[Asked, ...]:
+    """The window of each symbol, begun later or earlier for those that have a start of their own."""
+    groups: dict[date, list[str]] = {}
+    for symbol in symbols:
+        start = min(starts.get(symbol, window.start), window.end - _DAY)  # who has everything still counts as asked
+        groups.setdefault(start, []).append(symbol)
+    return tuple(Asked(tuple(group), Window(start, window.end)) for start, group in sorted(groups.items()))
+
+
+def reopened(
+    coverage: Mapping[str, Sequence[Window]], days: int, fresh: Mapping[str, Sequence[Window]]
+) -> dict[str, list[Window]]:
+    """The coverage without the last `days` of each symbol, but for what is `fresh`."""
+    found = {}
+    for symbol, windows in coverage.items():
+        edge = max(window.end for window in windows) - timedelta(days=days)
+        kept = [Window(window.start, min(window.end, edge)) for window in windows if window.start < edge]
+        found[symbol] = [*kept, *fresh.get(symbol, ())]
+    return found
 
 
 def _target_rows(rows: float, cut: Cut) -> int:

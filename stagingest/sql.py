@@ -144,6 +144,12 @@ CONTRACTS = (
     "WHERE list_contains($underlyings, underlying) ORDER BY ALL"
 )
 UNDERLYINGS = "SELECT DISTINCT underlying FROM option_contracts WHERE expiry >= $after"
+CLOSES = """
+SELECT symbol, max(ts), arg_max(close, ts) FROM stock_bars
+WHERE "interval" = '1d' AND adjustment = 'raw' AND currency = 'USD' AND provider::VARCHAR = $provider
+    AND list_contains($symbols, symbol)
+GROUP BY symbol
+"""
 _OPEN_KEYS = "count(*), bit_xor(hash(series, symbols, window_start::DATE, window_end::DATE))"
 SAME_OPEN = (
     f"SELECT (SELECT ({_OPEN_KEYS}) FROM expected) = (SELECT ({_OPEN_KEYS}) FROM open_windows WHERE staging = $staging)"

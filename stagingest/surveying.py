@@ -6,7 +6,7 @@ from datetime import date, datetime
 from pathlib import Path
 from types import MappingProxyType
 
-from stagingest import captures, catalog, givenup, planning, settings
+from stagingest import captures, catalog, givenup, planning, sessions, settings
 from stagingest.loads import read_complaints
 from stagingest.manifest import Manifest
 from stagingest.model import Chunk, Cut, Job, Kind, Series, Window
@@ -158,6 +158,10 @@ def _due(
     if not job.series.adjusted:  # a target does not say at which price base it holds an adjusted one
         for symbol, windows in elsewhere.get(job.series.id, {}).items():
             known.setdefault(symbol, []).extend(windows)
+    if job.overlap_days:
+        midnight = sessions.instant(sessions.new_york(now).date())
+        today = manifest.coverage(job.series, complaints or frozenset(), midnight) if manifest else {}
+        known = planning.reopened(known, job.overlap_days, today)
     anchors = None
     if job.series.adjusted and manifest:
         anchors = Anchors({symbol: sorted(days) for symbol, days in manifest.edges(job.series).items()})
@@ -170,7 +174,7 @@ def _due(
 def _capture(job: Job, manifest: Manifest | None, now: datetime, cut: Cut, *, resume: bool) -> _Due:
     """A moment is always due, but for what was refused today; who was asked longest ago, or never, comes first."""
     known = manifest.coverage(job.series) if manifest and resume else {}
-    last = captures.asked_last(manifest, job.series) if manifest else {}
+    last = captures.asked_last(manifest, job.series.endpoint) if manifest else {}
     asked = (replace(each, symbols=tuple(sorted(each.symbols, key=lambda s: last.get(s, "")))) for each in job.asked)
     planned = planning.due(Job(job.series, tuple(asked)), cut, date.min, known)
     fresh = [chunk.at(now) for chunk in planned]

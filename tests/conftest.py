@@ -28,6 +28,7 @@ NEEDS = {
     "realdata": (os.environ.get("STAGINGEST_REALDATA"), "set STAGINGEST_REALDATA=DIR to replay real prices"),
     "strace": (shutil.which("strace"), "install strace to make system calls fail"),
     "namespace": (_namespaces(), "allow `unshare -rm` to mount a disk that fills up"),
+    "systemd": (shutil.which("systemd-analyze"), "install systemd to have its own reader check the units"),
     "postgres": (pglab.binaries(), "install postgresql to load into a real server"),
     "sdk": (
         os.environ.get("STAGINGEST_SDK_PYTHON"),

@@ -57,9 +57,49 @@ def test_contracts_are_asked_until_they_expire_and_not_when_they_did_before() ->
     symbols = ("SPY240405C00500000", "SPY240621C00500000", "SPY231215C00500000", "O:SPY240405P00500000")
     found = ask("option-bars", symbols=symbols, start="2024-02-01", end="2024-05-31")
     assert found.jobs[0].asked == (
-        Asked(("SPY240405C00500000", "SPY240405P00500000"), Window(date(2024, 2, 1), date(2024, 4, 6))),
+        Asked(("SPY240405C00500000", "SPY240405P00500000"), Window(date(2024, 2, 1), date(2024, 5, 1))),
         Asked(("SPY240621C00500000",), Window(date(2024, 2, 1), date(2024, 6, 1))),
     )
+
+
+def test_contracts_that_expire_in_one_month_share_a_window_and_begin_so_many_years_before() -> None:
+    symbols = ("SPY240405C00500000", "SPY240412C00500000", "SPY260116C00500000")
+    found = ask("option-bars", symbols=symbols, start="2015-01-01", end="2024-05-31", lookback_years=2)
+    assert found.jobs[0].asked == (
+        Asked(("SPY240405C00500000", "SPY240412C00500000"), Window(date(2022, 4, 1), date(2024, 5, 1))),
+        Asked(("SPY260116C00500000",), Window(date(2024, 1, 1), date(2024, 6, 1))),
+    )
+
+
+ROWS = tuple(("SPY", date(2024, 6, 21), f"SPY240621{kind}00{strike}000") for kind in "CP" for strike in (400, 500, 600))
+
+
+@pytest.mark.parametrize(
+    ("bounds", "kept"),
+    [
+        ({"strike_gte": "500"}, {"C500", "C600", "P500", "P600"}),
+        ({"strike_lte": "500", "option_type": "put"}, {"P400", "P500"}),
+        ({"moneyness": "0.9..1.1"}, {"C500", "P500"}),
+        ({"moneyness": "0.9..1.3", "strike_gte": "550"}, {"C600", "P600"}),
+    ],
+)
+def test_contracts_are_chosen_by_strike_type_and_moneyness(bounds: dict[str, str], kept: set[str]) -> None:
+    wanted = Wanted("option-bars", underlyings=("SPY",), start="2024-05-01", **bounds)
+    found = question(wanted, Known(Path("nowhere"), ROWS, closes={"SPY": 500.0}), NOON)
+    assert {symbol[9] + symbol[12:15] for symbol in found.jobs[0].symbols} == kept
+
+
+def test_moneyness_cuts_each_chain_at_strikes_of_its_own() -> None:
+    wanted = Wanted("option-snapshots", underlyings=("SPY", "QQQ", "IWM"), moneyness="0.8..1.2")
+    found = question(wanted, Known(Path("nowhere"), closes={"SPY": 500.0, "QQQ": 123.456}), NOON)
+    cut = {job.symbols: (job.series["strike_gte"], job.series["strike_lte"]) for job in found.jobs}
+    assert cut == {("SPY",): ("400", "600"), ("QQQ",): ("98.764", "148.148"), ("IWM",): ("", "")}
+
+
+@pytest.mark.parametrize("text", ["0.8", "1.2..0.8", "0.8-1.2", "a..b"])
+def test_a_moneyness_that_is_no_range_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="is no range"):
+        question(Wanted("option-bars", underlyings=("SPY",), moneyness=text), Known(Path("x"), ROWS), NOON)
 
 
 def test_contracts_of_a_target_are_known() -> None:

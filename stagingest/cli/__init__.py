@@ -17,7 +17,7 @@ from stagingest.errors import StagingestError, UsageError, bug
 _CONTEXT = {"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "STAGINGEST", "max_content_width": 110}
 _COMMANDS = (
     *("plan", "fetch", "load", "status", "universe"),
-    *("verify", "retry", "prune", "repair", "doctor", "sim", "demo"),
+    *("verify", "retry", "prune", "repair", "doctor", "systemd", "sim", "demo", "help"),
 )
 
 

@@ -94,6 +94,16 @@ _QUESTION = (
     click.option("--strike-gte", default="", help="Lowest strike of contracts, in dollars."),
     click.option("--strike-lte", default="", help="Highest strike of contracts, in dollars."),
     click.option("--type", "option_type", default="", help="Contracts of one type: call or put."),
+    click.option("--moneyness", default="", metavar="LOW..HIGH", help="Strikes of contracts over the latest close."),
+    click.option(
+        "--lookback-years",
+        type=click.IntRange(1, 50),
+        default=10,
+        show_default=True,
+        help="Bars of contracts from so long before expiry.",
+    ),
+    click.option("--top-up", is_flag=True, help="From where what is known ends to now; without names, all of it."),
+    click.option("--overlap", default="", metavar="DAYS", help="With --top-up: the last days known again, 3d."),
     *(
         click.option(f"--max-{name}", type=click.IntRange(1), help=f"Ask about so many {name}{more} at most.")
         for name, more in (("underlyings", ""), ("expiries", " of each underlying, the next ones,"), ("contracts", ""))

@@ -5,22 +5,21 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from stagingest import ddl, disk, sql
 from stagingest.datasets import DATASETS, Table
 from stagingest.errors import StagingError, TargetError
-from stagingest.model import Window
 from stagingest.settings import free_bytes
 from stagingest.targets import Receipt, columns_of, datasets_where, naming, steps_from
 from stagingest.targets.batch import Batch
-from stagingest.targets.duckfile import Connection, NoTableError, connect, read
+from stagingest.targets.duckfile import Connection, connect, read
 from stagingest.targets.filling import fill
 from stagingest.targets.spans import Near, Span
 
-__all__ = ["DuckDB", "contracts", "coverage", "read", "underlyings"]
+__all__ = ["DuckDB", "read"]
 _GLOB = re.compile(r"[\[\]*?]")
 
 
@@ -243,34 +242,3 @@ class DuckDB:
 def _nine_tenths(size: str) -> str:
     number, unit = re.match(r"([\d.]*) *(.*)", size).groups()  # type: ignore[union-attr]
     return f"{float(number) * 0.9:.6f}{unit}"
-
-
-def contracts(path: Path, underlyings: Iterable[str], schema: str = "main") -> list[tuple[str, date, str]]:
-    """(underlying, expiry, contract symbol) of what a database knows of the underlyings; none without the table."""
-    try:
-        return read(path, sql.CONTRACTS, schema=schema, underlyings=list(underlyings))[1]
-    except NoTableError:
-        return []
-
-
-def underlyings(path: Path, after: date, schema: str = "main") -> list[str]:
-    """Whose contracts in a database expire on `after` or later; none without the table."""
-    try:
-        rows = read(path, sql.UNDERLYINGS, schema=schema, after=after)[1]
-    except NoTableError:
-        return []
-    return [str(name) for (name,) in rows]
-
-
-def coverage(path: Path, series: Iterable[str], schema: str = "main") -> dict[str, dict[str, list[Window]]]:
-    """What a database's ledger covers of series (their ids): series -> symbol -> windows, unmerged."""
-    try:
-        rows = read(path, sql.COVERED, schema=schema, series=list(series))[1]
-    except NoTableError:
-        return {}
-    found: dict[str, dict[str, list[Window]]] = {}
-    for of, symbols, starts, ends in rows:
-        windows = [Window(start, end) for start, end in zip(starts, ends, strict=True)]
-        for symbol in symbols:
-            found.setdefault(of, {}).setdefault(symbol, []).extend(windows)
-    return found

@@ -1,0 +1,35 @@
+"""`stagingest help`: the runbook, one page a topic."""
+
+import re
+from difflib import get_close_matches
+from pathlib import Path
+
+import click
+
+from stagingest.cli import options as o
+from stagingest.errors import UsageError
+
+_PAGES = Path(__file__).parent.parent / "docs"
+
+
+@click.command()
+@click.argument("topic", default="")
+@click.pass_context
+def help(context: click.Context, topic: str) -> None:  # noqa: A001 -- a command is named as it is typed
+    """Print the page about TOPIC; without one, name the topics.
+
+    Every command on the pages runs as shown against `stagingest sim`.
+    """
+    pages = {path.stem: path.read_text(encoding="utf-8") for path in sorted(_PAGES.glob("*.md"))}
+    if topic and topic not in pages:
+        commands = context.find_root().command.to_info_dict(context)["commands"]
+        if topic in commands:
+            raise UsageError(f"{topic} is a command, not a topic.", f"Run `stagingest {topic} --help`.")
+        near = get_close_matches(topic, pages, 1, 0.0)[0]
+        raise UsageError(f"There is no topic {topic!r}.", f"The nearest is {near}.")
+    if topic:
+        o.out(re.sub(r"<!--.*-->\n", "", pages[topic]).rstrip())
+        return
+    width = max(map(len, pages))
+    for name, page in pages.items():
+        o.out(f"{name.ljust(width)}  {page.partition(chr(10))[0].removeprefix('# ')}")
