@@ -175,7 +175,10 @@ def _requests(job: Job, endpoint: Endpoint) -> int:
 
 def capture(wanted: Wanted, endpoint: Endpoint, known: Known, now: datetime) -> Question:
     """The chains of some underlyings as they are now; bounds belong to the series, so each range of strikes is one."""
-    names = universe.resolve((*wanted.underlyings, *wanted.symbols), endpoint)
+    today = new_york(now).date()
+    window = Window(today, today + _DAY)
+    listed = wanted.lists.symbols(known.root, window)
+    names = universe.resolve((*wanted.underlyings, *wanted.symbols, *listed), endpoint)
     if not names.kept:
         raise UsageError("No underlyings were named.", "Name some with --underlyings SPY,AAPL.")
     if wanted.start not in ("", "max") or wanted.end:
@@ -184,7 +187,6 @@ def capture(wanted: Wanted, endpoint: Endpoint, known: Known, now: datetime) -> 
     days = {"expiry_gte": wanted.expiry_gte, "expiry_lte": wanted.expiry_lte}
     plain = {"feed": wanted.feed, "option_type": wanted.option_type}
     plain |= {name: text and str(day(f"--{name.replace('_', '-')}", text)) for name, text in days.items()}
-    today = new_york(now).date()
     groups: dict[tuple[str, str], list[str]] = {}
     for symbol in names.kept:
         if bounds.moneyness and symbol in known.closes:
@@ -195,7 +197,7 @@ def capture(wanted: Wanted, endpoint: Endpoint, known: Known, now: datetime) -> 
     jobs = tuple(
         Job(
             endpoint.canonical({**plain, "strike_gte": low, "strike_lte": high}),
-            (Asked(tuple(symbols), Window(today, today + _DAY)),),
+            (Asked(tuple(symbols), window),),
         )
         for (low, high), symbols in groups.items()
     )

@@ -174,7 +174,7 @@ def _due(
 def _capture(job: Job, manifest: Manifest | None, now: datetime, cut: Cut, *, resume: bool) -> _Due:
     """A moment is always due, but for what was refused today; who was asked longest ago, or never, comes first."""
     known = manifest.coverage(job.series) if manifest and resume else {}
-    last = captures.asked_last(manifest, job.series) if manifest else {}
+    last = captures.asked_last(manifest, job.series.endpoint) if manifest else {}
     asked = (replace(each, symbols=tuple(sorted(each.symbols, key=lambda s: last.get(s, "")))) for each in job.asked)
     planned = planning.due(Job(job.series, tuple(asked)), cut, date.min, known)
     fresh = [chunk.at(now) for chunk in planned]

@@ -125,6 +125,14 @@ def test_a_capture_that_a_run_left_open_is_lost_and_never_completed(place: Desk)
     assert sum(each.open for each in stagingest.status(place.staging).datasets) == 0
 
 
+def test_chains_of_a_watchlist_are_captured(place: Desk) -> None:
+    lists = place.root / "lists.json"
+    lists.write_text('{"mine": ["BBBB", "aaaa", "CSP1!"]}')
+    fetched = place.fetch(CHAIN, watchlist=["mine"], watchlists_file=lists)
+    assert (fetched.exit_code, fetched.question.names.rejected) == (3, ("CSP1!",))
+    assert sorted(name for name, _, _ in moments(place)) == ["AAAA", "BBBB"]
+
+
 def test_who_was_asked_longest_ago_is_asked_first(place: Desk) -> None:
     for _ in range(3):
         assert capture(place, "AAAA", "BBBB", max_underlyings=1).summary.ended_by == "--max-underlyings 1"

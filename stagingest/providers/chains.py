@@ -11,6 +11,7 @@ from stagingest.providers import options as o
 TYPES = ("call", "put")
 _BOUNDS = ("strike_gte", "strike_lte", "option_type", "expiry_gte", "expiry_lte")
 _CONTRACTS_PER_CHAIN = 2_500
+_ROW_BYTES = 60  # measured by `scripts/bench snapshots`
 
 
 class Chain(ABC):
@@ -55,7 +56,7 @@ class Chain(ABC):
 
     def cut(self, series: Series) -> Cut:
         """One underlying a chunk."""
-        return Cut(Grid(), 1, _CONTRACTS_PER_CHAIN, page_rows=self.page_rows)
+        return Cut(Grid(), 1, _CONTRACTS_PER_CHAIN, page_rows=self.page_rows, row_bytes=_ROW_BYTES)
 
     def final_before(self, series: Series, asked_at: datetime) -> date:
         """No day: a moment answers for none, and is asked again whenever somebody asks."""
