@@ -117,14 +117,20 @@ def analyze(place: Path, *line: str) -> "subprocess.CompletedProcess[str]":
 
 @pytest.mark.systemd
 def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
-    for name, text in units(replace(SETUP, root=str(tmp_path / 'a "b" 50%'))).items():
+    program, odd = tmp_path / "a 50% $HOME;" / "program", str(tmp_path / 'a "b" 50% $HOME \\')
+    program.parent.mkdir()
+    program.symlink_to("/bin/true")  # which is looked for
+    setup = replace(SETUP, root=odd, folder=odd, to_folder=odd, program=(str(program),))
+    for name, text in units(setup).items():
         (tmp_path / name).write_text(text)
     ended = analyze(tmp_path, "verify", "--user", *(str(tmp_path / name) for name in TIMERS + SERVICES))
     assert (ended.returncode, ended.stdout + ended.stderr) == (0, "")
 
 
 @pytest.mark.systemd
-@pytest.mark.parametrize(("right", "wrong"), [("Type=exec", "Type=oneshot"), ("LimitCORE", "LimitCode")])
+@pytest.mark.parametrize(
+    ("right", "wrong"), [("Type=exec", "Type=oneshot"), ("LimitCORE", "LimitCode"), ("=/", "=/nowhere/")]
+)
 def test_systemd_would_say_what_is_wrong(tmp_path: Path, right: str, wrong: str) -> None:
     for name, text in units(SETUP).items():
         (tmp_path / name).write_text(text.replace(right, wrong))
