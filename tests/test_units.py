@@ -224,13 +224,18 @@ def test_what_no_unit_can_be_made_of_is_refused(here: Path, line: tuple[str, ...
     assert list(here.iterdir()) == []
 
 
-def test_keys_that_others_may_read_are_refused(here: Path) -> None:
+def test_keys_that_others_may_read_or_systemd_may_not_are_refused(here: Path) -> None:
     keys = here / "keys"
     keys.write_text("APCA_API_KEY_ID=x\nAPCA_API_SECRET_KEY=y\n")
     keys.chmod(0o644)
     ended = CliRunner().invoke(stagingest, ["systemd", *INSTALL, "--env-file", "keys"], standalone_mode=False)
     assert "chmod 600" in str(ended.exception)
+    keys.write_text("export APCA_API_KEY_ID=x\n")
     keys.chmod(stat.S_IRUSR)
+    ended = CliRunner().invoke(stagingest, ["systemd", *INSTALL, "--env-file", "keys"], standalone_mode=False)
+    assert "which systemd does not read" in str(ended.exception)
+    keys.chmod(0o600)
+    keys.write_text("APCA_API_KEY_ID=x\n")
     assert "Write your keys" not in run(*INSTALL, "--env-file", "keys").stderr
 
 
