@@ -487,6 +487,20 @@ def test_halves_that_are_too_large_are_halved_again(staging: Staging, db: Path) 
     assert len(closes(db)) == 16
 
 
+@pytest.mark.parametrize(("words", "kept"), [((), 3), (("--upsert",), 3), (("--replace",), 1)])
+def test_the_command_keeps_or_removes_what_an_answer_does_not_repeat(
+    staging: Staging, db: Path, words: tuple[str, ...], kept: int
+) -> None:
+    from stagingest.cli.load import load as command
+
+    staging.bars("A", 0, 3)
+    run(db, staging)
+    staging.stage(Chunk(BARS, ("A",), window(0, 3)), [bar("A", 0, 1.0)])
+    asked = command.make_context("load", [*words])
+    load([staging], DuckDB(db, threads=1, replace=asked.params["replace"]))
+    assert len(closes(db)) == kept
+
+
 class Tight(DuckDB):
     """Has a kilobyte left on its disk."""
 
