@@ -7,6 +7,7 @@ from dataclasses import dataclass
 CLEAN_END_MIN, BACKSTOP_MIN = 28, 30
 DAILY = ("*-*-* 02:00:00 America/New_York",)
 IN_SESSION = ("Mon..Fri *-*-* 09:30..59/10:00 America/New_York", "Mon..Fri *-*-* 10..15:00/10:00 America/New_York")
+_PRIVATE = ("/tmp/", "/var/tmp/")  # noqa: S108 -- nothing is written there
 _HARDENED = (
     ("NoNewPrivileges", "yes"),
     # A user's manager may make mount namespaces only inside a namespace of users.
@@ -58,6 +59,11 @@ class Setup:
         """The folders that must be there before a unit starts."""
         folders = (*(f"{self.root}/{name}" for name in ("contracts", "snapshots")), self.state, self.to_folder)
         return tuple(folder for folder in folders if folder)
+
+    def unseen(self) -> tuple[str, ...]:
+        """The folders that PrivateTmp hides from the services."""
+        folders = dict.fromkeys((self.folder, *self.writable()))
+        return tuple(path for path in folders if f"{path}/".startswith(_PRIVATE))
 
     @property
     def state(self) -> str:

@@ -104,6 +104,11 @@ def test_names_that_systemd_would_read_otherwise_are_quoted() -> None:
     assert setting(text, "WorkingDirectory") == ["/srv/100%%"]
 
 
+def test_folders_that_the_services_would_not_see_are_named() -> None:
+    assert SETUP.unseen() == ()
+    assert replace(SETUP, folder="/tmp", state_home="/var/tmp/s").unseen() == ("/tmp", "/var/tmp/s/stagingest")
+
+
 def analyze(place: Path, *line: str) -> "subprocess.CompletedProcess[str]":
     environ = {**os.environ, "XDG_RUNTIME_DIR": str(place), "TZ": "UTC"}
     command = ["systemd-analyze", *line]

@@ -96,6 +96,8 @@ def install(user: bool, replace: bool, **given: Any) -> None:
 
 
 def _next(setup: "Setup", timers: list[str]) -> None:
+    if setup.unseen():
+        o.say(f"Services see a /tmp of their own, not {o.few(setup.unseen())}: name other folders.", "warning")
     if not Path(setup.env_file).exists():
         o.say(f"Write your keys into {setup.env_file}, NAME=value lines, for you alone (chmod 600).", "warning")
     o.say(
