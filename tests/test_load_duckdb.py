@@ -25,7 +25,8 @@ from stagingest.model import Chunk, Outcome
 from stagingest.orders import Order, Part, Result
 from stagingest.sources import Staged
 from stagingest.targets import Changes
-from stagingest.targets.duckdb import DuckDB, contracts
+from stagingest.targets.duckdb import DuckDB
+from stagingest.targets.duckread import contracts
 from stagingest.upkeep import set_aside_wal
 
 STOCKS = dataset("stock-bars")

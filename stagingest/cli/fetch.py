@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,7 @@ def fetch(
     """
     from stagingest import api
     from stagingest.cli import plan
+    from stagingest.logs import hearing
 
     if in_session and o.out_of_session("fetch", as_json=as_json):
         return
@@ -58,10 +60,8 @@ def fetch(
         return
     arguments = o.asked(options)
     listening = listener(silent=as_json and not arguments["log_rate_limits"])
-    try:
+    with closing(listening), hearing(o.log()):
         fetched = api.fetch(**arguments, environ=o.environment(env_file), listener=listening)
-    finally:
-        listening.close()
     if as_json:
         o.document("fetch", **document(fetched))
     else:
@@ -76,12 +76,8 @@ def listener(*, silent: bool) -> "Bar | Lines | Silent":
 
     if silent:
         return Silent()
-    import logging
-
     from stagingest import progress
-    from stagingest.logs import Heard
 
-    logging.getLogger().addHandler(Heard(o.log()))
     return progress.listener(o.log())
 
 

@@ -1,6 +1,7 @@
 """`stagingest run`: fetch and load what a profile of the configuration names."""
 
 import sys
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,16 +63,15 @@ def _run(plan: "Profile", env_file: Path | None, *, as_json: bool) -> "Ran":
     from stagingest.cli.fetch import listener as listening
     from stagingest.cli.load import warning
     from stagingest.destination import How
+    from stagingest.logs import hearing
 
     how = How(
         memory_limit=o.memory(None, None, plan.memory_limit),  # type: ignore[arg-type]
         lock_timeout_s=o.duration("lock_timeout", plan.lock_timeout),
     )
     listener = listening(silent=as_json)
-    try:
+    with closing(listener), hearing(o.log()):
         return running.run(plan, how=how, environ=o.environment(env_file), listener=listener, load_listener=warning)
-    finally:
-        listener.close()
 
 
 def _show(plan: "Profile", *, as_json: bool) -> None:

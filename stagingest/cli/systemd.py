@@ -128,6 +128,8 @@ def _as_setup(
         lists.from_file(symbols_file)
     env_file = (env_file or Path(settings.places(os.environ).config) / "env").absolute()
     environ = settings.with_env_file(os.environ, env_file if env_file.exists() else None)
+    if env_file.exists() and any(line.lstrip().startswith("export ") for line in env_file.read_text().splitlines()):
+        raise UsageError(f"{env_file} has `export` before a name, which systemd does not read.", "Write NAME=value.")
     folder = destination.folder(to, environ)
     return Setup(
         program=_program(),
