@@ -138,6 +138,13 @@ def test_who_was_asked_longest_ago_is_asked_first(place: Desk) -> None:
         assert capture(place, "AAAA", "BBBB", max_underlyings=1).summary.ended_by == "--max-underlyings 1"
         place.now += MINUTE
     assert [name for name, _, _ in moments(place)] == ["AAAA", "BBBB", "AAAA"]
+    # Each has strikes of its own around its price, and so a series.
+    for _ in range(2):
+        capture(place, "AAAA", "BBBB", max_underlyings=1, moneyness="0.9..1.1")
+        place.now += MINUTE
+    chains = [entry for entry in place.entries() if entry.chunk.series.endpoint.endswith(CHAIN) and entry.path]
+    assert [entry.chunk.symbols[0] for entry in chains[3:]] == ["BBBB", "AAAA"]
+    assert 0 < chains[4].rows < chains[0].rows
 
 
 def test_an_underlying_that_is_refused_is_asked_again_tomorrow_or_after_a_retry(place: Desk) -> None:
