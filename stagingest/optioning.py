@@ -9,6 +9,7 @@ from pathlib import Path
 
 from stagingest import catalog, discovering, planning, sweeping, universe
 from stagingest.errors import UsageError
+from stagingest.lost import there
 from stagingest.manifest import Manifest
 from stagingest.model import Asked, Entry, Grid, Job, OptionSymbol, Window
 from stagingest.providers import Endpoint
@@ -137,7 +138,7 @@ def _contracts(known: Known, endpoint: str, underlyings: Sequence[str]) -> tuple
 
 
 def _entries(root: Path, *, unseen: bool) -> list[Entry]:
-    if not (root / Manifest.file).exists():
+    if not there(root):
         return []
     with Manifest.read(root, unseen=unseen) as manifest:
         return list(manifest.entries())

@@ -3,12 +3,14 @@
 import os
 import re
 import resource
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from stagingest import paths
 from stagingest.errors import CredentialsError, UsageError
 from stagingest.model import Secret
 
@@ -145,10 +147,14 @@ def with_env_file(environ: Mapping[str, str], path: Path | None) -> dict[str, st
     return {**environ, **found}
 
 
+def places(environ: Mapping[str, str]) -> paths.Places:
+    """Folders of settings and of state on this machine."""
+    return paths.places(sys.platform, environ, environ.get("HOME") or str(Path.home()))
+
+
 def state_dir(environ: Mapping[str, str]) -> Path:
-    """Where this machine's permit records live: `$XDG_STATE_HOME/stagingest` or `~/.local/state/stagingest`."""
-    base = environ.get("XDG_STATE_HOME") or os.path.join(environ.get("HOME") or "~", ".local", "state")
-    return Path(base).expanduser() / "stagingest"
+    """Where this machine's permit records live."""
+    return Path(places(environ).state)
 
 
 def in_flight(rate_per_s: float, latency_s: float = LATENCY_S) -> int:

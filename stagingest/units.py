@@ -109,11 +109,12 @@ def _job(setup: Setup, job: str, asked: Sequence[str], times: Sequence[str], *, 
 
 
 def _service(setup: Setup, command: Sequence[str], writes: Iterable[str]) -> list[tuple[str, str]]:
-    words = (*setup.program, "--log-format", "journald", *command)
+    words = [*setup.program, "--log-format", "journald", *command]
     return [
         # RuntimeMaxSec means nothing to a oneshot.
         ("Type", "exec"),
-        ("ExecStart", " ".join(_word(word).replace("$", "$$") for word in words)),
+        # Variables are put into every word but the first.
+        ("ExecStart", " ".join([_word(words[0]), *(_word(word).replace("$", "$$") for word in words[1:])])),
         ("WorkingDirectory", _literal(setup.folder)),
         ("EnvironmentFile", _literal(setup.env_file)),
         ("Environment", _word(f"XDG_STATE_HOME={setup.state_home}")),

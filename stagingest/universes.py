@@ -11,7 +11,7 @@ from stagingest import lists, membership, staging, universe
 from stagingest.datasets import arrow_schema, dataset
 from stagingest.errors import UsageError
 from stagingest.locks import Lock
-from stagingest.lost import refuse_lost_manifest
+from stagingest.lost import refuse_lost_manifest, there
 from stagingest.manifest import Ack, Manifest
 from stagingest.membership import Member
 from stagingest.model import Chunk, Entry, Outcome, Series, Window
@@ -47,7 +47,7 @@ def _nearest(name: str, known: dict[str, Entry]) -> str:
 
 
 def _newest(root: Path) -> dict[str, Entry]:
-    if not (root / Manifest.file).exists():
+    if not there(root):
         return {}
     with Manifest.read(root, unseen=True) as manifest:
         entries = [e for e in manifest.entries() if e.chunk.series.endpoint == UniverseMembers.name and e.path]

@@ -39,7 +39,7 @@ GROUPS = [
 RANK = {name: rank for rank, group in enumerate(GROUPS) for name in group.split()}
 # What a module was divided into shares its place and knows it as the modules of a folder know each other.
 PARTS = {
-    "api": "askable asking bounds closes keeping known naming optioning wanting",
+    "api": "askable asking bounds closes keeping known naming optioning running wanting",
     "cli": "__main__",
     "fetching": "acknowledging advice discovering flights gates opening rates supervising surveying",
     "limiter": "allowance records",
@@ -47,6 +47,7 @@ PARTS = {
     "manifest": "captures givenup loads lost strikes",
     "model": "orders",
     "pool": "desk inprocess slots",
+    "settings": "config paths presets",
     "sql": "ddl pgsql",
     "staging": "preflight",
     "transport": "deadline wire",
