@@ -8,6 +8,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from pathlib import Path
 
 from stagingest import catalog, discovering, planning, sweeping, universe
+from stagingest.days import day
 from stagingest.errors import UsageError
 from stagingest.lost import there
 from stagingest.manifest import Manifest
@@ -18,7 +19,7 @@ from stagingest.providers.options import one_of, strike
 from stagingest.sessions import new_york
 from stagingest.sweeping import Discovery, Sweep
 from stagingest.universe import Contract
-from stagingest.wanting import Known, Question, Wanted, day
+from stagingest.wanting import Known, Question, Wanted
 
 _DAY = timedelta(days=1)
 _MONTH = Grid("month", 1)

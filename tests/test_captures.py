@@ -11,7 +11,7 @@ from typing import Any
 import duckdb
 import pyarrow.parquet as pq
 import pytest
-from badlab import KEY, SECRET, Place
+from badlab import KEY, SECRET, Place, with_body
 from desk import MONDAY, Desk, desk
 from faultserver import Answer, FaultServer, Peer, whole
 
@@ -279,3 +279,19 @@ def test_a_contract_on_two_pages_is_one_row_unless_they_differ(tmp_path: Path) -
         assert [entry.path for entry in place.entries()] == [""]
     assert KEY not in fetched.summary.failures[0].reason
     assert SECRET not in fetched.summary.failures[0].reason
+
+
+def test_a_page_that_was_asked_ahead_and_is_not_the_next_one_is_dropped(tmp_path: Path) -> None:
+    decoy = {"next_page_token": None, "snapshots": {ONE: {"new": {"next_page_token": "decoy"}}}}
+    said = with_body(json.dumps(decoy, separators=(",", ":")).encode())
+    with facing(tmp_path, said, page(MONDAY, TWO)) as (place, fetched):
+        assert (fetched.summary.outcomes, fetched.summary.pages, fetched.summary.requests) == ({"staged": 1}, 1, 2)
+        assert place.rows()["contract_symbol"].to_pylist() == [ONE]
+
+
+def test_a_page_asked_ahead_that_fails_is_asked_again(tmp_path: Path) -> None:
+    answers = page(MONDAY, ONE, "t"), refuse(MONDAY, "503 Busy"), page(MONDAY + MINUTE, TWO)
+    with facing(tmp_path, *answers) as (place, fetched):
+        assert (fetched.summary.outcomes, fetched.summary.requests) == ({"staged": 1}, 3)
+        assert place.rows()["contract_symbol"].to_pylist() == [ONE, TWO]
+        assert set(place.rows()["snapshot_ts"].to_pylist()) == {NOW}

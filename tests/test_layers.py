@@ -20,7 +20,7 @@ PACKAGE = Path(stagingest.__file__).parent
 GROUPS = [
     "errors",
     "model",
-    "circuit datasets redacting sessions waits",
+    "circuit datasets days redacting sessions waits",
     "planning pace sql sweeping verdict shaping tally agenda",
     "providers",
     "catalog",
@@ -39,7 +39,7 @@ GROUPS = [
 RANK = {name: rank for rank, group in enumerate(GROUPS) for name in group.split()}
 # What a module was divided into shares its place and knows it as the modules of a folder know each other.
 PARTS = {
-    "api": "askable asking bounds closes keeping known naming optioning running wanting",
+    "api": "askable asking bounds closes keeping known naming optioning pipeline running scanning wanting",
     "cli": "__main__",
     "fetching": "acknowledging advice discovering flights gates opening rates supervising surveying",
     "limiter": "allowance records",

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 from stagingest.errors import PageError
@@ -26,15 +25,7 @@ class OptionSnapshots(Chain):
     path = "/v3/snapshot/options"
     feeds = ()
     page_rows = 250
-    wire: Mapping[str, str] = MappingProxyType(
-        {
-            "strike_gte": "strike_price.gte",
-            "strike_lte": "strike_price.lte",
-            "option_type": "contract_type",
-            "expiry_gte": "expiration_date.gte",
-            "expiry_lte": "expiration_date.lte",
-        }
-    )
+    wire = ("strike_price.gte", "strike_price.lte", "contract_type", "expiration_date.gte", "expiration_date.lte")
 
     def symbol(self, text: str) -> str | None:
         """`brk/b` and `BRK-B` are `BRK.B`; an index is `I:SPX`."""
@@ -58,9 +49,17 @@ class OptionSnapshots(Chain):
             raise PageError("The answer's results are no list.")
         snapshots.check_rows(rows, self.page_rows)
         table, unknown = snapshots.massive_table(chunk, rows, body)
+        return Page(table, self._following(request, envelope), unknown)
+
+    def ahead(self, request: Request, body: bytes) -> Request | None:
+        """The cursor of the address that stands last in the body."""
+        from stagingest.providers import paging
+
+        return self._following(request, paging.last_member(body, "next_url"))
+
+    def _following(self, request: Request, envelope: Mapping[str, Any]) -> Request | None:
         found = cursor(envelope.get("next_url"), request.path, _ORIGINS)
-        following = Request(self.budget, found.path, (("cursor", found.text),)) if found else None
-        return Page(table, following, unknown)
+        return Request(self.budget, found.path, (("cursor", found.text),)) if found else None
 
 
 def _check(envelope: Mapping[str, Any]) -> None:
