@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from stagingest import paths
 from stagingest.errors import CredentialsError, UsageError
 from stagingest.model import Secret
+from stagingest.system import cores as cores
 
 # In flight over all processes (FETCH section 3: more never helped, however far the provider).
 FEWEST_LANES, MOST_LANES = 4, 64
@@ -175,13 +176,6 @@ def most_lanes() -> int:
 def utc_now() -> datetime:
     """The wall clock, UTC."""
     return datetime.now(UTC)
-
-
-def cores() -> int:
-    """Processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def memory_bytes(pids: Iterable[int]) -> int:
