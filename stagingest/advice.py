@@ -9,6 +9,11 @@ def advice(endpoint: str, kind: str, why: str) -> str:
     keys = " and ".join(names[0] for _, names in budget.keys)
     if kind == "credentials":
         return f"{endpoint}: {why}. Set {keys} to a key pair of this host and run the same command again."
+    if kind == "forbidden" and budget.tells_keys:
+        return (
+            f"{endpoint}: {why}. The plan of {keys} does not include this data, or not so far back (--start): "
+            "a wrong key would be answered 401."
+        )
     if kind == "forbidden":
         return (
             f"{endpoint}: {why}. Either the plan does not include this data, or the key pair in {keys} is wrong: "

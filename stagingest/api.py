@@ -130,7 +130,7 @@ def fetch(
         HeldError: another fetch holds `staging`.
         StagingError: `staging` cannot be used, or its disk is full.
     """
-    from stagingest import asking, bounds, fetching, known, wanting
+    from stagingest import asking, bounds, catalog, fetching, known, wanting
     from stagingest.flights import Caps
     from stagingest.tally import Silent
 
@@ -144,8 +144,9 @@ def fetch(
     question = asking.question(wanting.wanted(dataset, asked), found, now)
     question = replace(question, notes=(*question.notes, note)) if note else question
     if question.discovery:
-        names = ",".join(question.discovery[0].symbols)
-        raise UsageError(question.notes[-1], f"Run `stagingest fetch option-contracts --underlyings {names}` first.")
+        first = question.discovery[0]
+        command = f"stagingest fetch {catalog.shortest(first.series.endpoint)} --underlyings {','.join(first.symbols)}"
+        raise UsageError(question.notes[-1], f"Run `{command}` first.")
     options = fetching.Options(
         root, os.environ if environ is None else environ, processes, bounds.lanes(lanes, question),
         bounds.rates(max_rps, question), realtime, resume, gzip, Caps(max_requests, max_minutes, fail_fast), max_chunks,

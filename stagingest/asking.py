@@ -1,6 +1,7 @@
 """What the user asked, as jobs: names to symbols, dates to windows, options to series."""
 
 import re
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 
 from stagingest import catalog, naming, optioning, planning, universe
@@ -25,6 +26,7 @@ def question(wanted: Wanted, known: Known, now: datetime) -> Question:
     Raises UsageError naming the option and a valid value.
     """
     endpoint = catalog.resolve(wanted.dataset, wanted.provider)
+    wanted = replace(wanted, provider=endpoint.provider)
     if endpoint.kind is Kind.LISTING:
         return optioning.listing(wanted, endpoint, known, now)
     if endpoint.kind is Kind.CAPTURE:

@@ -3,7 +3,7 @@
 from difflib import get_close_matches
 
 from stagingest.errors import UsageError
-from stagingest.providers import Endpoint, alpaca, massivechain
+from stagingest.providers import Endpoint, alpaca, massive, massivechain
 from stagingest.providers.members import UniverseMembers
 
 DEFAULT_PROVIDER = "alpaca"
@@ -12,6 +12,9 @@ _EVERY: tuple[Endpoint, ...] = (
     alpaca.OptionBars(),
     alpaca.OptionContracts(),
     alpaca.OptionSnapshots(),
+    massive.StockBars(),
+    massive.OptionBars(),
+    massive.OptionContracts(),
     massivechain.OptionSnapshots(),
 )
 ENDPOINTS = {each.name: each for each in _EVERY}
@@ -30,6 +33,11 @@ def asked(name: str) -> Endpoint:
         near = get_close_matches(name, ENDPOINTS, n=1, cutoff=0.0)[0]
         raise UsageError(f"There is no endpoint {name!r}.", f"The nearest is {near}; there are {', '.join(ENDPOINTS)}.")
     return found
+
+
+def shortest(name: str) -> str:
+    """What a user may call an endpoint: its dataset alone when its provider is the default."""
+    return name.removeprefix(f"{DEFAULT_PROVIDER}/")
 
 
 def resolve(text: str, provider: str | None = None) -> Endpoint:

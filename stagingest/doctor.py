@@ -118,7 +118,9 @@ def _budget(
     except StagingestError as error:
         yield Check(f"keys of {budget.name}", FAIL, str(error), error.exit_code)
         return
-    yield Check(f"keys of {budget.name}", OK, f"{names} are set, for {access.origin}")
+    yield Check(
+        f"keys of {budget.name}", OK, f"{names} {'are' if len(budget.keys) > 1 else 'is'} set, for {access.origin}"
+    )
     if offline:
         return
     try:
@@ -178,7 +180,8 @@ def _judged(endpoint: Endpoint, decision: verdict.Decision) -> Check:
     if decision.kind is verdict.Kind.CREDENTIALS:
         return Check(endpoint.name, FAIL, f"{decision.reason}. Check the keys and that they belong to this host.", 4)
     if decision.kind is verdict.Kind.FORBIDDEN:
-        said = f"{decision.reason}. Either the plan does not include this data, or the key pair is wrong."
+        wrong = "" if settings.BUDGETS[endpoint.budget].tells_keys else ", or the key pair is wrong"
+        said = f"{decision.reason}. The plan does not include this data{wrong}."
         return Check(endpoint.name, FAIL, said, 4)
     return Check(endpoint.name, FAIL, f"{decision.reason}. Check the base URL and the network.", 5)
 

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
+from dataclasses import replace
 from functools import partial
 
 from stagingest import limiter, verdict, waits
@@ -92,10 +93,11 @@ class Exchanges:
             symbols = len(errand.order.chunk.symbols)
             decision = verdict.classify(exchange, attempt=failures + 1, symbols=symbols)
             if decision.kind is verdict.Kind.PAGE and isinstance(exchange, Reply):
-                read, body = partial(errand.endpoint.read, errand.order.chunk, request), exchange.body
+                asked = replace(request, origin=self._setup.routes[request.budget].origin)
+                read, body = partial(errand.endpoint.read, errand.order.chunk, asked), exchange.body
                 reading = self._kitchen.submit(read, body)
                 errand.begun = True
-                self._ask_ahead(errand, request, body)
+                self._ask_ahead(errand, asked, body)
                 try:
                     page = reading.result()
                 except PageError as error:

@@ -101,7 +101,8 @@ def _staged(root: Path, provider: str, after: date) -> set[str]:
         found = universe.underlyings(root, manifest.entries(), listing.name, after)
     if not found:
         what = f"that expires from {after} on" if after > date.min else f"of {listing.name}"
-        raise UsageError(f"{root} knows no contract {what}.", "Run `stagingest fetch option-contracts` into it first.")
+        command = f"stagingest fetch {catalog.shortest(listing.name)}"
+        raise UsageError(f"{root} knows no contract {what}.", f"Run `{command}` into it first.")
     return found
 
 

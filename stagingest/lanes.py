@@ -107,7 +107,7 @@ class Lanes:
                 errand.pages.append(page.table)
             errand.page_count += 1
             errand.unknown |= self._misread.shown(page.unknown, request.budget)
-            if page.next is None and may_be_cut(errand.endpoint, errand.order.chunk, page.rows):
+            if page.next is None and may_be_cut(errand.endpoint, errand.order.chunk, page):
                 raise OutcomeError(Outcome.SPLIT, "the last page is full and names no next one")
             request = page.next
             self._note(errand.beat())

@@ -142,6 +142,7 @@ class Cut:
         target_rows: rows a chunk should hold.
         page_rows: most rows in one response.
         row_bytes: of a staged row, measured on real prices by `scripts/bench write`.
+        base_rows: what the provider counts of a row towards `page_rows`: minutes in an hour, days in a month.
     """
 
     grid: Grid
@@ -150,21 +151,29 @@ class Cut:
     target_rows: int = 50_000
     page_rows: int = 10_000
     row_bytes: int = 30
+    base_rows: float = 1.0
+
+    @property
+    def full_page(self) -> float:
+        """Rows expected in a page that the provider cuts."""
+        return self.page_rows / self.base_rows
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One question to a provider, without host and credentials.
+    """One question to a provider, without credentials.
 
     Args:
         budget: which host and rate budget it is sent to, e.g. `alpaca/data`.
         path: absolute path of the route.
         query: parameters in the order they are sent.
+        origin: where it was sent, '' before: an answer may name it.
     """
 
     budget: str
     path: str
     query: tuple[tuple[str, str], ...]
+    origin: str = field(default="", compare=False)
 
     def param(self, name: str) -> str:
         """The value of query parameter `name`, '' when it is not sent."""
@@ -177,12 +186,13 @@ class Page:
 
     `table` holds the endpoint's page columns only (symbol first, as dictionary; ts as timestamp('us'));
     constants of the series are added when the chunk is staged. `None` stands for zero rows. `unknown` names fields of
-    the rows that have no column.
+    the rows that have no column. `counted` is what the provider counted towards the page's limit, 0 for its rows.
     """
 
     table: "pa.Table | None"
     next: Request | None
     unknown: frozenset[str] = frozenset()
+    counted: int = 0
 
     @property
     def rows(self) -> int:

@@ -171,8 +171,8 @@ def reopened(
 
 def _target_rows(rows: float, cut: Cut) -> int:
     """`rows` in whole pages, from one page to the cut's own target."""
-    pages = max(1, ceil(rows / cut.page_rows))
-    return min(cut.target_rows, pages * cut.page_rows)
+    pages = max(1, ceil(rows / cut.full_page))
+    return min(cut.target_rows, max(1, int(pages * cut.full_page)))
 
 
 def split_at(window: Window, day: date) -> list[Window]:
@@ -278,5 +278,5 @@ def estimate(chunks: Iterable[Chunk], cut: Cut) -> Estimate:
         expected = each * len(chunk.symbols)
         number += 1
         rows += expected
-        requests += max(1, -int(-expected // cut.page_rows))
+        requests += max(1, -int(-expected // cut.full_page))
     return Estimate(number, requests, int(rows), int(rows) * cut.row_bytes)

@@ -34,6 +34,7 @@ class Budget:
         lowest_plan_per_s: permits a second that every plan has (WIRE section 1.2).
         keys: header name -> environment variables that may hold its value, first one wins.
         scheme: what stands before a key in its header.
+        tells_keys: whether a wrong key is answered 401 always, so that 403 means that the plan lacks the data.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Budget:
     lowest_plan_per_s: float
     keys: tuple[tuple[str, tuple[str, ...]], ...]
     scheme: str = ""
+    tells_keys: bool = False
 
 
 _ALPACA_KEYS = (("APCA-API-KEY-ID", ("APCA_API_KEY_ID",)), ("APCA-API-SECRET-KEY", ("APCA_API_SECRET_KEY",)))
@@ -52,7 +54,15 @@ BUDGETS = {
     for budget in (
         Budget("alpaca/data", "APCA_API_DATA_URL", "https://data.alpaca.markets", 200 / 60, _ALPACA_KEYS),
         Budget("alpaca/trading", "APCA_API_BASE_URL", "https://paper-api.alpaca.markets", 200 / 60, _ALPACA_KEYS),
-        Budget("massive/api", "MASSIVE_API_BASE_URL", "https://api.massive.com", 5 / 60, _MASSIVE_KEYS, "Bearer "),
+        Budget(
+            "massive/api",
+            "MASSIVE_API_BASE_URL",
+            "https://api.massive.com",
+            5 / 60,
+            _MASSIVE_KEYS,
+            "Bearer ",
+            tells_keys=True,
+        ),
     )
 }
 

@@ -119,6 +119,36 @@ def massive_rows(chain: Iterable[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
     )
 
 
+def massive_bar_rows(by_ticker: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[tuple[Any, ...]]:
+    """Sorted rows of bars as Massive's client gives them, which calls trades transactions."""
+    wire = (*_BAR[:5], "transactions", "vwap")
+    return sorted(
+        (ticker.removeprefix("O:"), bar["timestamp"] * 1000, *(bar[name] for name in wire))
+        for ticker, bars in by_ticker.items()
+        for bar in bars
+    )
+
+
+def massive_contract_rows(by_status: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[tuple[Any, ...]]:
+    """Sorted rows of contracts as Massive's client gives them: as `contract_rows` up to the status."""
+    return sorted(
+        (
+            one["ticker"].removeprefix("O:"),
+            one["underlying_ticker"],
+            one["ticker"][2:-15],
+            date.fromisoformat(one["expiration_date"]),
+            one["contract_type"],
+            Decimal(str(one["strike_price"])),
+            None,
+            float(one["shares_per_contract"]),
+            one["exercise_style"],
+            status,
+        )
+        for status, contracts in by_status.items()
+        for one in contracts
+    )
+
+
 def _of_massive(one: Mapping[str, Any], part: str, key: str) -> Any:
     value = (one.get(part) or {}).get(key) if part else one.get(key)
     return value // 1000 if key in ("last_updated", "sip_timestamp") and value is not None else value

@@ -92,7 +92,7 @@ def test_no_results_are_no_rows_and_the_end(envelope: dict[str, Any]) -> None:
         ({"status": "ERROR", "results": []}, "ERROR"),
         ({"results": {"a": 1}}, "no list"),
         ({"results": [1]}, "instead of an object"),
-        ({"results": [ROW] * 251}, "251 contracts where 250"),
+        ({"results": [ROW] * 251}, "251 rows where 250"),
     ],
 )
 def test_an_error_with_status_200_and_what_is_no_chain_are_refused(envelope: dict[str, Any], said: str) -> None:

@@ -96,6 +96,45 @@ def test_contracts_and_their_bars_come_back_row_by_row(tmp_path: Path, realdata:
         assert found == [(0, 0, 54_453)]
 
 
+def test_massives_bars_of_stocks_come_back_row_by_row(tmp_path: Path, realdata: Path) -> None:
+    daily = realdata / "equity_daily" / "lean_1998_2021.parquet"
+    minute = realdata / "equity_minute" / "lean_trade.parquet"
+    with desk(tmp_path, policy=CUT, now=NOW, replay=[daily, minute]) as place:
+        place.fetch("massive/stock-bars", symbols=names(daily), start="1998-01-02", end="2021-03-31")
+        asked = {"start": "2008-01-01", "end": "2023-12-31"}
+        fetched = place.fetch("massive/stock-bars", symbols=names(minute), timeframe="1Min", **asked)
+        assert fetched.summary.requests > 21_258 / 3_333
+        place.load()
+        days = "(FROM stock_bars WHERE \"interval\" = '1d' AND provider = 'massive')"
+        assert difference(place, days, "symbol", "session_date", source(daily, "date")) == [(0, 0, 70_025)]
+        minutes = "(FROM stock_bars WHERE \"interval\" = '1min' AND provider = 'massive')"
+        found = difference(place, minutes, "symbol", "ts", source(minute, "\"timestamp\" AT TIME ZONE 'UTC'"))
+        assert found == [(0, 0, 21_258)]
+
+
+def test_massives_contracts_and_their_bars_come_back_row_by_row(tmp_path: Path, realdata: Path) -> None:
+    listed = realdata / "option_contracts" / "lean_contracts.parquet"
+    daily = realdata / "option_bars_daily" / "lean_trade.parquet"
+    minute = realdata / "option_bars_minute" / "lean_trade.parquet"
+    with desk(tmp_path, policy=CUT, now=NOW, replay=[listed, daily, minute]) as place:
+        parents = [row[0] for row in duckdb.execute(f"SELECT DISTINCT underlying FROM '{listed}'").fetchall()]
+        place.fetch("massive/option-contracts", underlyings=parents, expiry_gte="2012-01-01", expiry_lte="2026-12-31")
+        few = names(daily)[::6]  # each is a request of its own
+        for timeframe, symbols in (("1Day", few), ("1Min", names(minute))):
+            place.fetch("massive/option-bars", symbols=symbols, timeframe=timeframe, start="2012-01-01")
+        place.load()
+        mine = "SELECT contract_symbol, underlying, expiry, option_type, strike, style FROM option_contracts"
+        theirs = f"SELECT symbol, underlying, expiration::DATE, type, strike::DECIMAL(18,3), style FROM '{listed}'"
+        assert rows(place, f"SELECT count(*) FROM ({mine} EXCEPT ALL {theirs})") == [(0,)]
+        assert rows(place, "SELECT count(*), any_value(provider) FROM option_contracts") == [(8_027, "massive")]
+        days = "(FROM option_bars WHERE \"interval\" = '1d')"
+        minutes = "(FROM option_bars WHERE \"interval\" = '1min')"
+        theirs = f"{source(daily, 'date')} AND symbol IN {tuple(few)}"
+        assert difference(place, days, "contract_symbol", "session_date", theirs) == [(0, 0, 529)]
+        found = difference(place, minutes, "contract_symbol", "ts", source(minute, "\"timestamp\" AT TIME ZONE 'UTC'"))
+        assert found == [(0, 0, 54_453)]
+
+
 GREEKS = ("delta", "gamma", "theta", "vega", "rho")
 DAY = ("open", "high", "low", "close", "volume")
 

@@ -1,4 +1,4 @@
-"""alpaca-py, the provider's own client, gets from the imitation exactly what its market holds."""
+"""alpaca-py and massive, the providers' own clients, get from the imitation exactly what its market holds."""
 
 from datetime import date
 
@@ -9,6 +9,8 @@ from sdkrows import (
     ask_oracle,
     bar_rows,
     contract_rows,
+    massive_bar_rows,
+    massive_contract_rows,
     massive_rows,
     snapshot_rows,
     staged_bar_rows,
@@ -161,6 +163,47 @@ def test_the_tool_stages_exactly_the_chain_massives_client_gets(tmp_path, sdk_py
     assert 0 < len(found[1]) < len(found[0])
     columns = list(zip(*massive_rows(found[0]), strict=True))[1:-1]
     assert all({value is None for value in column} == {True, False} for column in columns)
+
+
+@pytest.mark.sdk
+def test_the_tool_stages_exactly_the_bars_massives_client_gets(tmp_path, sdk_python):
+    days = {"start": "2024-05-01", "end": "2024-05-31"}
+    bounds = {"start": stamp(date(2024, 5, 1)) * 1000, "end": stamp(date(2024, 6, 1)) * 1000 - 1}
+    stocks = ["AAAA", "BRK.B", "NOPE"]
+    with desk(tmp_path, symbols=stocks[:2], policy=Policy(page_cap=97)) as place:
+        place.fetch("massive/stock-bars", symbols=stocks, timeframe="5Min", adjustment="split", **days)
+        place.fetch("massive/option-contracts", underlyings=["AAAA"], expiry_gte="2024-01-01", expiry_lte="2024-12-31")
+        place.fetch("massive/option-bars", underlyings=["AAAA"], timeframe="1Min", expiry_lte="2024-06-30", **days)
+        stock_files, option_files = (place.paths(f"massive/{name}") for name in ("stock-bars", "option-bars"))
+        options = sorted({symbol for entry in place.entries() for symbol in entry.chunk.symbols if len(symbol) > 15})
+        place.requests()
+        asked = {"tickers": stocks, "span": [5, "minute"], "adjusted": True, **bounds}
+        found = ask_oracle(sdk_python, place.server.url, {"massive_bars": asked})["massive_bars"]
+        pages = [entry.path.split("/")[4] for entry in place.server.log]
+        asked = {"tickers": [f"O:{each}" for each in options], "span": [1, "minute"], "adjusted": False, **bounds}
+        traded = ask_oracle(sdk_python, place.server.url, {"massive_bars": asked})["massive_bars"]
+
+    assert staged_bar_rows(stock_files) == massive_bar_rows(found)
+    assert staged_bar_rows(option_files) == massive_bar_rows(traded)
+    assert pages.count("AAAA") > 5
+    assert pages.count("NOPE") == 1
+    assert min(len(found["BRK.B"]), len(massive_bar_rows(traded))) > 300
+
+
+@pytest.mark.sdk
+def test_the_tool_stages_exactly_the_contracts_massives_client_gets(tmp_path, sdk_python):
+    with desk(tmp_path, symbols=["AAAA"], policy=Policy(page_cap=97)) as place:
+        place.fetch("massive/option-contracts", underlyings=["AAAA"], expiry_gte="2024-01-01", expiry_lte="2024-12-31")
+        files = place.paths()
+        place.requests()
+        params = {"expiration_date.gte": "2024-01-01", "expiration_date.lte": "2024-12-31"}
+        question = {"massive_contracts": {"underlying": "AAAA", "params": params}}
+        found = ask_oracle(sdk_python, place.server.url, question)["massive_contracts"]
+        pages = place.requests()
+
+    assert [row[:10] for row in staged_contract_rows(files)] == massive_contract_rows(found)
+    assert min(map(len, found.values())) > 50
+    assert pages > 8
 
 
 def test_staged_rows_compare_with_the_providers(tmp_path):

@@ -1,4 +1,4 @@
-"""`stagingest sim`: an imitation of Alpaca on loopback."""
+"""`stagingest sim`: an imitation of the providers on loopback."""
 
 import sys
 from datetime import UTC, datetime
@@ -42,7 +42,7 @@ def sim(
     latency_ms: float,
     page_cap: int,
 ) -> None:
-    """Imitate Alpaca on 127.0.0.1: generated prices, or real ones replayed from Parquet files.
+    """Imitate Alpaca and Massive on 127.0.0.1: generated prices, or real ones replayed from Parquet files.
 
     Prints the variables that lead the other commands to it, then answers until Ctrl-C. Any key is accepted.
     """
@@ -58,7 +58,7 @@ def sim(
     prices = "replayed" if replay else "generated"
     for name in market.skipped:
         o.say(f"Not replayed, its columns are of no known shape: {name}")
-    o.out(f"# imitation of Alpaca; its prices are {prices}")
+    o.out(f"# imitation of Alpaca and Massive; its prices are {prices}")
     for name in ("APCA_API_DATA_URL", "APCA_API_BASE_URL", "MASSIVE_API_BASE_URL"):
         o.out(f"export {name}={server.url}")
     for name in ("APCA_API_KEY_ID", "APCA_API_SECRET_KEY", "MASSIVE_API_KEY"):

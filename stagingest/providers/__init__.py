@@ -39,8 +39,8 @@ class Endpoint(Protocol):
         """The page in a response body. Raises PageError when it is not one."""
 
 
-def may_be_cut(endpoint: Endpoint, chunk: Chunk, rows: int) -> bool:
-    """Whether a last page of so many rows may be a silent cut, which a chunk shows when it is asked in two parts."""
+def may_be_cut(endpoint: Endpoint, chunk: Chunk, page: Page) -> bool:
+    """Whether a last page is so full that it may be a silent cut, which a chunk shows when it is asked in two parts."""
     days = (chunk.window.end - chunk.window.start).days
     divisible = len(chunk.symbols) > 1 or (endpoint.kind is Kind.HISTORY and days > 1)
-    return divisible and rows >= endpoint.cut(chunk.series).page_rows
+    return divisible and (page.counted or page.rows) >= endpoint.cut(chunk.series).page_rows

@@ -4,10 +4,7 @@ Every page can be read by field name (`named`); one whose shape can be proved is
 equal rows, and what `proved` declines `named` judges.
 """
 
-import re
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from itertools import accumulate, chain
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
@@ -16,24 +13,13 @@ import pyarrow.compute as pc
 from stagingest import sessions
 from stagingest.errors import PageError
 from stagingest.model import Chunk, Page, Request, Series, Window
-from stagingest.providers import proved
+from stagingest.providers import fields, proved
 from stagingest.providers.paging import envelope_of, following
-from stagingest.providers.rows import COUNTS, DOUBLES, KEYS, REQUIRED, Rows, runs
+from stagingest.providers.rows import Rows
 from stagingest.providers.timeframe import Timeframe
 
 # A short page is read by name before its proof is compiled.
 PROVED_FROM_BYTES = 100_000
-# Counts are read as doubles first: Arrow cuts the fraction off a double read as an integer, without a word.
-_WIRE = pa.struct([("t", pa.string()), *((key, pa.float64()) for key in (*DOUBLES, *COUNTS))])
-_CLEAN = pa.struct(
-    [
-        ("t", pa.timestamp("us")),
-        *((key, pa.float64()) for key in DOUBLES),
-        *((key, pa.int64()) for key in COUNTS),
-    ]
-)
-_STAMP = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
-_PLAIN_STAMP = len("2024-01-02T05:00:00Z")
 
 
 def read(chunk: Chunk, request: Request, body: bytes, symbol: str) -> Page:
@@ -79,20 +65,7 @@ def named(body: bytes) -> Rows:
     """The rows of a body, by field name. Raises PageError naming the field and the symbol."""
     envelope = envelope_of(body, "bars")
     by_symbol = _by_symbol(envelope.get("bars"))
-    bars = list(chain.from_iterable(by_symbol.values()))
-    columns = None if _has_boolean(body) else _columns(bars)
-    if columns is None:
-        columns = _split(pa.array([_clean(name, bar) for name, bars in by_symbol.items() for bar in bars], _CLEAN))
-    symbols = runs(list(by_symbol), list(accumulate(map(len, by_symbol.values()))))
-    unknown = _unknown(bars, columns)
-    return Rows(envelope, symbols, columns.pop("t"), columns, unknown)
-
-
-def _unknown(bars: list[Any], columns: Mapping[str, pa.Array]) -> frozenset[str]:
-    """Fields that have no column: none where every column is full and no bar has more fields, which is soon seen."""
-    if max(map(len, bars), default=0) <= len(KEYS) and not any(column.null_count for column in columns.values()):
-        return frozenset()
-    return frozenset[str]().union(*bars) - KEYS
+    return fields.rows_of(envelope, by_symbol, body, fields.RFC_3339)
 
 
 def _by_symbol(data: Any) -> dict[str, list[Any]]:
@@ -103,82 +76,6 @@ def _by_symbol(data: Any) -> dict[str, list[Any]]:
     elif isinstance(data, dict) and all(bars is None or isinstance(bars, list) for bars in data.values()):
         return {name: bars for name, bars in data.items() if bars}
     raise PageError("The answer's bars are not lists by symbol.")
-
-
-def _has_boolean(body: bytes) -> bool:
-    """Whether true or false stands among the bars, where Arrow would read 1.0; their common letter is found sooner."""
-    start, end = body.find(b"["), body.rfind(b"]")
-    return body.find(b"e", start, end) >= 0 and any(body.find(word, start, end) >= 0 for word in (b"true", b"false"))
-
-
-def _columns(bars: list[Any]) -> dict[str, pa.Array] | None:
-    """The columns of plain bars at once; None when one is to be looked at by itself."""
-    try:
-        read = pa.array(bars, _WIRE)
-        columns = _split(read)
-        columns["t"] = _stamps(columns["t"])
-        for key in COUNTS:
-            columns[key] = columns[key].cast(pa.int64())
-    except (pa.ArrowException, OverflowError):
-        return None
-    return None if read.null_count or any(columns[key].null_count for key in REQUIRED) else columns
-
-
-def _split(bars: pa.StructArray) -> dict[str, pa.Array]:
-    return dict(zip((field.name for field in bars.type), bars.flatten(), strict=True))
-
-
-def _stamps(text: pa.Array) -> pa.Array:
-    lengths = pc.min_max(pc.binary_length(text)).as_py()
-    if lengths["min"] != _PLAIN_STAMP or lengths["max"] != _PLAIN_STAMP:
-        raise pa.ArrowInvalid("not every stamp has whole seconds and a Z")
-    return text.cast(pa.timestamp("us", "UTC")).cast(pa.timestamp("us"))
-
-
-def _clean(symbol: str, bar: Any) -> dict[str, Any]:
-    if not isinstance(bar, dict):
-        raise PageError(f"A bar of {symbol} is a {type(bar).__name__} instead of an object.")
-    doubles = {key: _double(symbol, bar, key) for key in DOUBLES}
-    counts = {key: _whole(symbol, bar, key) for key in COUNTS}
-    return {"t": _instant(symbol, bar), **doubles, **counts}
-
-
-def _number(symbol: str, bar: dict[str, Any], key: str) -> int | float | None:
-    value = bar.get(key)
-    if value is None and key not in REQUIRED:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _refused(symbol, bar, key, "a number")
-    return value
-
-
-def _double(symbol: str, bar: dict[str, Any], key: str) -> float | None:
-    value = _number(symbol, bar, key)
-    return None if value is None else float(value)
-
-
-def _whole(symbol: str, bar: dict[str, Any], key: str) -> int | None:
-    value = _number(symbol, bar, key)
-    if value is None:
-        return None
-    if int(value) != value or not -(2**63) <= value < 2**63:
-        raise _refused(symbol, bar, key, "a whole number of 64 bits")
-    return int(value)
-
-
-def _instant(symbol: str, bar: dict[str, Any]) -> datetime:
-    value = bar.get("t")
-    if isinstance(value, str) and _STAMP.fullmatch(value):
-        try:
-            return datetime.fromisoformat(value).astimezone(UTC).replace(tzinfo=None)
-        except (ValueError, OverflowError):
-            pass
-    raise _refused(symbol, bar, "t", "an RFC 3339 timestamp")
-
-
-def _refused(symbol: str, bar: dict[str, Any], key: str, wanted: str) -> PageError:
-    has = f"is {bar[key]!r:.40}" if key in bar else "is missing"
-    return PageError(f"In a bar of {symbol}, stamped {bar.get('t')!r:.40}, field {key!r} {has} instead of {wanted}.")
 
 
 def _check(rows: Rows, chunk: Chunk, request: Request) -> None:

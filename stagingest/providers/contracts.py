@@ -13,7 +13,7 @@ from stagingest.errors import PageError
 from stagingest.model import Chunk, OptionSymbol, Page, Request
 from stagingest.providers.paging import envelope_of, following
 
-_SCHEMA = pa.schema(
+SCHEMA = pa.schema(
     [
         field
         for field in arrow_schema(DATASETS["option-contracts"])
@@ -43,74 +43,79 @@ def read(chunk: Chunk, request: Request, body: bytes) -> Page:
         raise PageError(f"The page has {len(listed)} contracts where {request.param('limit')} is the most.")
     asked = frozenset(chunk.symbols)
     first, last = (date.fromisoformat(request.param(f"expiration_date_{end}")) for end in ("gte", "lte"))
-    rows = [_row(contract) for contract in _distinct(listed)]
+    rows = [_row(contract) for contract in distinct(listed)]
     for row in rows:
         if row["underlying"] not in asked or not first <= row["expiry"] <= last:
             raise PageError(
                 f"The page has {row['contract_symbol']} of {row['underlying']}, which was not asked for: "
                 f"expiries from {first} to {last} of {', '.join(chunk.symbols)} were."
             )
-    return Page(pa.Table.from_pylist(rows, _SCHEMA) if rows else None, following(request, envelope))
+    return Page(pa.Table.from_pylist(rows, SCHEMA) if rows else None, following(request, envelope))
 
 
-def _distinct(listed: list[Any]) -> list[dict[str, Any]]:
-    """The contracts without those that repeat another one entirely: rows move between pages and within them."""
+def distinct(listed: list[Any], name: str = "symbol") -> list[dict[str, Any]]:
+    """The contracts, each called by its field `name`, without those that repeat another one entirely.
+
+    Rows move between pages and within them. Raises PageError when one is no object.
+    """
     seen: dict[str, list[dict[str, Any]]] = {}
     for contract in listed:
         if not isinstance(contract, dict):
             raise PageError(f"A contract is a {type(contract).__name__} instead of an object.")
-        same = seen.setdefault(str(contract.get("symbol")), [])
+        same = seen.setdefault(str(contract.get(name)), [])
         if contract not in same:
             same.append(contract)
     return [contract for same in seen.values() for contract in same]
 
 
 def _row(contract: dict[str, Any]) -> dict[str, Any]:
-    symbol = _text(contract, "symbol", needed=True)
-    root = _text(contract, "root_symbol")
+    symbol = text(contract, "symbol", needed=True)
+    root = text(contract, "root_symbol")
     if root is None:
         parts = OptionSymbol.parse(str(symbol))
         if parts is None:
-            raise _refused(contract, "symbol", "an OCC symbol, and it has no root_symbol")
+            raise refused(contract, "symbol", "an OCC symbol, and it has no root_symbol")
         root = parts.root
     deliverables = contract.get("deliverables")
     return {
         "contract_symbol": symbol,
-        "underlying": _text(contract, "underlying_symbol", needed=True),
+        "underlying": text(contract, "underlying_symbol", needed=True),
         "root_symbol": root,
-        "expiry": _date(contract, "expiration_date", needed=True),
-        "option_type": _text(contract, "type", needed=True),
-        "strike": _strike(contract),
-        "multiplier": _double(contract, "multiplier"),
-        "size": _double(contract, "size"),
-        "style": _text(contract, "style"),
-        "status": _text(contract, "status"),
+        "expiry": day(contract, "expiration_date", needed=True),
+        "option_type": text(contract, "type", needed=True),
+        "strike": strike(contract),
+        "multiplier": double(contract, "multiplier"),
+        "size": double(contract, "size"),
+        "style": text(contract, "style"),
+        "status": text(contract, "status"),
         "deliverables": None if deliverables is None else orjson.dumps(deliverables).decode(),
         "open_interest": _whole(contract, "open_interest"),
-        "open_interest_date": _date(contract, "open_interest_date"),
-        "close_price": _double(contract, "close_price"),
-        "close_price_date": _date(contract, "close_price_date"),
+        "open_interest_date": day(contract, "open_interest_date"),
+        "close_price": double(contract, "close_price"),
+        "close_price_date": day(contract, "close_price_date"),
         "raw_json": orjson.dumps(contract).decode(),
     }
 
 
-def _text(contract: Mapping[str, Any], key: str, *, needed: bool = False) -> str | None:
+def text(contract: Mapping[str, Any], key: str, *, needed: bool = False) -> str | None:
+    """The text of a field, None when it is null, empty or not there. Raises PageError."""
     value = contract.get(key)
     if isinstance(value, str) and value:
         return value
     if value not in (None, "") or needed:
-        raise _refused(contract, key, "text")
+        raise refused(contract, key, "text")
     return None
 
 
-def _date(contract: Mapping[str, Any], key: str, *, needed: bool = False) -> date | None:
-    text = _text(contract, key, needed=needed)
-    if text is None:
+def day(contract: Mapping[str, Any], key: str, *, needed: bool = False) -> date | None:
+    """The day in a field, None when it is null, empty or not there. Raises PageError."""
+    found = text(contract, key, needed=needed)
+    if found is None:
         return None
     try:
-        return date.fromisoformat(text)
+        return date.fromisoformat(found)
     except ValueError:
-        raise _refused(contract, key, "a date") from None
+        raise refused(contract, key, "a date") from None
 
 
 def _decimal(contract: Mapping[str, Any], key: str) -> Decimal | None:
@@ -123,11 +128,12 @@ def _decimal(contract: Mapping[str, Any], key: str) -> Decimal | None:
     except InvalidOperation:
         number = Decimal("NaN")
     if not number.is_finite() or number.adjusted() > _MOST_DIGITS:
-        raise _refused(contract, key, "a number")
+        raise refused(contract, key, "a number")
     return number
 
 
-def _double(contract: Mapping[str, Any], key: str) -> float | None:
+def double(contract: Mapping[str, Any], key: str) -> float | None:
+    """The number in a field, None when it is null, empty or not there. Raises PageError."""
     number = _decimal(contract, key)
     return None if number is None else float(number)
 
@@ -137,17 +143,21 @@ def _whole(contract: Mapping[str, Any], key: str) -> int | None:
     if number is None:
         return None
     if number != int(number) or not 0 <= number < 2**63:
-        raise _refused(contract, key, "a count")
+        raise refused(contract, key, "a count")
     return int(number)
 
 
-def _strike(contract: Mapping[str, Any]) -> Decimal:
-    strike = _decimal(contract, "strike_price")
-    if strike is None or strike.adjusted() >= _STRIKE_DIGITS or strike.quantize(_MILLI) != strike:
-        raise _refused(contract, "strike_price", "a number with three decimals at most")
-    return strike.quantize(_MILLI)
+def strike(contract: Mapping[str, Any]) -> Decimal:
+    """The strike in dollars, three decimals. Raises PageError for more of them."""
+    dollars = _decimal(contract, "strike_price")
+    if dollars is None or dollars.adjusted() >= _STRIKE_DIGITS or dollars.quantize(_MILLI) != dollars:
+        raise refused(contract, "strike_price", "a number with three decimals at most")
+    return dollars.quantize(_MILLI)
 
 
-def _refused(contract: Mapping[str, Any], key: str, wanted: str) -> PageError:
+def refused(contract: Mapping[str, Any], key: str, wanted: str) -> PageError:
+    """What to raise for a field that is not what is wanted."""
     has = f"is {contract[key]!r:.40}" if key in contract else "is missing"
-    return PageError(f"In contract {contract.get('symbol')!r:.40} field {key!r} {has} instead of {wanted}.")
+    return PageError(
+        f"In contract {contract.get('symbol') or contract.get('ticker')!r:.40} field {key!r} {has} instead of {wanted}."
+    )

@@ -14,6 +14,7 @@ from stagingest.errors import PageError
 
 BYTE_CAP = 8192
 _PORTS = {"https": 443, "http": 80}
+_COLON = re.compile("%3A", re.IGNORECASE)  # of an option's ticker, which the provider may write either way
 _PLAIN = re.compile(r"[!-~]+")
 _FROM = re.compile(r"(/v2/aggs/ticker/[^/]+/range/[0-9]+/[a-z]+/)([0-9]{1,14}|[0-9]{4}-[0-9]{2}-[0-9]{2})(/[^/]+)")
 
@@ -70,9 +71,10 @@ def cursor(next_url: object, path: str, origins: Collection[Origin]) -> Cursor |
         raise _refused("it holds a user name")
     if origin not in origins:
         raise _refused("it leads to another host, port or scheme")
-    if not _same_route(parts.path, path):
+    route = _COLON.sub(":", parts.path)
+    if not _same_route(route, path):
         raise _refused("its path is not the one that was asked")
-    return Cursor(_only(parts.query), parts.path)
+    return Cursor(_only(parts.query), route)
 
 
 def _same_route(path: str, asked: str) -> bool:

@@ -1,17 +1,10 @@
 """Massive's option chains: `GET /v3/snapshot/options/{underlying}`, pages by cursor."""
 
 import re
-from collections.abc import Mapping
-from typing import Any
 
-from stagingest.errors import PageError
 from stagingest.model import Chunk, Page, Request, Series
 from stagingest.providers.chains import Chain
-from stagingest.providers.cursor import Origin, cursor
 
-# Where the provider's own next_url leads; nothing is sent there (the old name still answers).
-_ORIGINS = frozenset(map(Origin.of, ("https://api.massive.com", "https://api.polygon.io")))
-_ERRORS = frozenset({"ERROR", "NOT_AUTHORIZED"})
 _TICKER = re.compile(r"(?:I:)?[A-Z]+[0-9]?(?:\.[A-Z]+)?")
 _CLASS = re.compile(r"([A-Z]+)[/-]([A-Z])")
 
@@ -40,30 +33,16 @@ class OptionSnapshots(Chain):
 
     def read(self, chunk: Chunk, request: Request, body: bytes) -> Page:
         """The page in `body`; the next request is its cursor alone, which the bounds ride in. Raises PageError."""
-        from stagingest.providers import paging, snapshots
+        from stagingest.providers import massivepaging, snapshots
 
-        envelope = paging.envelope_of(body, "results")
-        _check(envelope)
-        rows = envelope.get("results") or []
-        if not isinstance(rows, list):
-            raise PageError("The answer's results are no list.")
+        envelope = massivepaging.envelope_of(body)
+        rows = massivepaging.rows_of(envelope, self.page_rows)
         snapshots.check_rows(rows, self.page_rows)
         table, unknown = snapshots.massive_table(chunk, rows, body)
-        return Page(table, self._following(request, envelope), unknown)
+        return Page(table, massivepaging.following(request, envelope), unknown)
 
     def ahead(self, request: Request, body: bytes) -> Request | None:
         """The cursor of the address that stands last in the body."""
-        from stagingest.providers import paging
+        from stagingest.providers import massivepaging, paging
 
-        return self._following(request, paging.last_member(body, "next_url"))
-
-    def _following(self, request: Request, envelope: Mapping[str, Any]) -> Request | None:
-        found = cursor(envelope.get("next_url"), request.path, _ORIGINS)
-        return Request(self.budget, found.path, (("cursor", found.text),)) if found else None
-
-
-def _check(envelope: Mapping[str, Any]) -> None:
-    """Raise PageError for an error that came with status 200; `DELAYED` is what a delayed plan answers."""
-    if envelope.get("status") in _ERRORS:
-        said = envelope.get("error") or envelope.get("message") or envelope["status"]
-        raise PageError(f"The answer is an error: {str(said)[:200]}")
+        return massivepaging.following(request, paging.last_member(body, "next_url"))

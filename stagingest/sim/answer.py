@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import orjson
 
-from stagingest.sim import chainanswer
+from stagingest.sim import aggregates, chainanswer, references
 from stagingest.sim.ask import (
     BarsAsk,
     ContractsAsk,
@@ -54,7 +54,7 @@ class Answer:
 
 def host_of(path: str) -> str:
     """Which host serves a path: Alpaca's `data` or `trading`, or `massive`."""
-    if path.startswith("/v3/"):
+    if path.startswith(("/v3/", "/v2/aggs/")):
         return "massive"
     return "trading" if path.startswith("/v2/options") else "data"
 
@@ -73,7 +73,7 @@ def refused(status: int, message: str, code: int | None = None, lasting: str = "
 
 def refused_by_massive(status: int, message: str, lasting: str = "day") -> Answer:
     """An error as Massive writes it."""
-    word, name = ("NOT_AUTHORIZED", "message") if status == 403 else ("ERROR", "error")
+    word, name = {403: ("NOT_AUTHORIZED", "message"), 404: ("NOT_FOUND", "message")}.get(status, ("ERROR", "error"))
     body = {"status": word, "request_id": "708a1c2b3d4e5f60718293a4b5c6d7e8", name: message}
     return Answer(status, orjson.dumps(body), lasting=lasting)
 
@@ -97,6 +97,8 @@ def answer(market: Market, policy: Policy, target: str, now: datetime) -> Answer
 
 def _routed(market: Market, policy: Policy, path: str, query: Query, now: datetime) -> Answer | None:
     moment = Moment.at(now)
+    if host_of(path) == "massive":
+        return _massive(market, policy, path, query, now, moment)
     if path == _CONTRACTS:
         return _contracts(market, policy, contracts_ask(query, moment.today), moment)
     if path.startswith(f"{_CONTRACTS}/"):
@@ -105,9 +107,6 @@ def _routed(market: Market, policy: Policy, path: str, query: Query, now: dateti
         if not policy.opra:
             raise Refusal(403, "OPRA agreement is not signed")
         return _bars(market, policy, bars_ask(query, now, option=True), now, moment)
-    if path.startswith(_CHAINS) and path.count("/") == _CHAINS.count("/"):
-        body, rows = chainanswer.massive(market, policy, query, path, now)
-        return Answer(200, body, rows, "minute")
     underlying = path.removeprefix(_SNAPSHOTS)
     if underlying == "" or (path.startswith(f"{_SNAPSHOTS}/") and underlying.count("/") == 1):
         body, rows = chainanswer.alpaca(market, policy, query, now, underlying.removeprefix("/"))
@@ -117,6 +116,19 @@ def _routed(market: Market, policy: Policy, path: str, query: Query, now: dateti
         return _bars(market, policy, bars_ask(query, now), now, moment)
     if path == f"{_STOCKS}{single}/bars" and "/" not in single:
         return _bars(market, policy, bars_ask(query, now, single=single), now, moment)
+    return None
+
+
+def _massive(market: Market, policy: Policy, path: str, query: Query, now: datetime, moment: Moment) -> Answer | None:
+    if path.startswith(aggregates.PATH):
+        found = aggregates.aggregates(market, policy, query, path, now)
+        return Answer(200, *found) if found else None
+    if path == references.PATH:
+        return Answer(200, *references.contracts(market, policy, query, moment))
+    if path.startswith(f"{references.PATH}/"):
+        return Answer(200, *references.contract(market, path.removeprefix(f"{references.PATH}/"), moment))
+    if path.startswith(_CHAINS) and path.count("/") == _CHAINS.count("/"):
+        return Answer(200, *chainanswer.massive(market, policy, query, path, now), "minute")
     return None
 
 

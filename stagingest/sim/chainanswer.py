@@ -1,15 +1,15 @@
 """The answers to requests for snapshots, of chains and of named contracts, as each provider gives them."""
 
-from base64 import b64encode, urlsafe_b64decode, urlsafe_b64encode
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from itertools import islice
-from typing import Any
 
 import orjson
 
+from stagingest.sim import cursors
 from stagingest.sim.ask import Query, Refusal, choice, day_of, decoded, instant_ns, limit_of, number, symbols_of
 from stagingest.sim.contracts import Contract
 from stagingest.sim.market import Market
@@ -20,8 +20,6 @@ from stagingest.sim.snapshots import Snapshot
 
 _MOST_ROWS = 1_000
 _MOST_MASSIVE = 250
-_END = "~"
-_REQUEST_ID = "0d350849a1b2c3d4e5f60718293a4b5c"
 FEEDS = ("indicative", "opra")
 
 
@@ -101,33 +99,17 @@ def massive(market: Market, policy: Policy, query: Query, path: str, now: dateti
     """Body and rows of `GET /v3/snapshot/options/{underlying}`; a cursor holds the whole question. Raises Refusal."""
     if not policy.opra:
         raise Refusal(403, "You are not entitled to this data. Please upgrade your plan.")
-    if "cursor" in query:
-        query = _asked_before(query["cursor"])
+    query = cursors.asked(query)
     after = query.pop("after", "")
     most = min(limit_of(query, 10, _MOST_MASSIVE), policy.page_cap or _MOST_MASSIVE)
     bounds = Bounds(
         number(query, "strike_price.gte"), number(query, "strike_price.lte"), day_of(query, "expiration_date.gte"),
         day_of(query, "expiration_date.lte"), choice(query, "contract_type", ("", "call", "put", "other")),
     )  # fmt: skip
-    if after == _END:
+    if after == cursors.END:
         return b"{}", 0
     page = cut(market.snapshots(path.rpartition("/")[2].removeprefix("I:"), Moment.at(now)), bounds, after, most)
-    following = page.after or (_END if policy.empty_pages == "last" and page.rows else "")
-    body: dict[str, Any] = {"status": "DELAYED" if policy.massive_delayed else "OK", "request_id": _REQUEST_ID}
-    if page.rows or policy.empty_shape != "missing":
-        body["results"] = [one.massive() for one in page.rows]
-    if following:
-        cursor = urlsafe_b64encode(orjson.dumps({**query, "after": following})).decode().rstrip("=")
-        body["next_url"] = f"https://api.polygon.io{path}?cursor={cursor}"
-    return orjson.dumps(body), len(page.rows)
-
-
-def _asked_before(cursor: str) -> Query:
-    try:
-        found: Query = orjson.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except ValueError:
-        raise Refusal(400, "invalid cursor") from None
-    return found
+    return cursors.body_of(policy, [one.massive() for one in page.rows], path, query, page.after)
 
 
 def _touched(one: Snapshot) -> tuple[int, ...]:

@@ -66,6 +66,21 @@ class Contract:
         }
         return row | {"deliverables": [_shares(self.underlying)]} if deliverables else row
 
+    def massive(self) -> dict[str, Any]:
+        """The contract as Massive writes it: numbers are numbers, and it never says whether it is active."""
+        strike = float(self.strike)
+        return {
+            "cfi": f"O{self.type[0].upper()}{self.style[0].upper()}SPS",
+            "contract_type": self.type,
+            "exercise_style": self.style,
+            "expiration_date": self.expiry.isoformat(),
+            "primary_exchange": "BATO",
+            "shares_per_contract": 100,
+            "strike_price": int(strike) if strike.is_integer() else strike,
+            "ticker": f"O:{self.symbol}",
+            "underlying_ticker": self.underlying,
+        }
+
 
 def of_row(row: Mapping[str, Any]) -> Contract:
     """The contract in a row with `symbol underlying expiration type strike` and perhaps `style`."""

@@ -116,22 +116,28 @@ def _lists(page: dict[str, Any]) -> Iterable[list[Any]]:
         yield from (rows for rows in lists if isinstance(rows, list))
 
 
+def _next(page: dict[str, Any]) -> str:
+    """The member that names the page after it: an address where pages have numbers of their own."""
+    return "next_url" if "request_id" in page else "next_page_token"
+
+
 def _wrong_json(body: bytes, token: str, first: Callable[[], bytes]) -> bytes:
     return body[: len(body) // 2]
 
 
 def _repeated_token(body: bytes, token: str, first: Callable[[], bytes]) -> bytes:
     page = orjson.loads(body)
-    return orjson.dumps(page | {"next_page_token": token or page.get("next_page_token")})
+    return orjson.dumps(page | {_next(page): token or page.get(_next(page))})
 
 
 def _cut_short(body: bytes, token: str, first: Callable[[], bytes]) -> bytes:
-    return orjson.dumps(orjson.loads(body) | {"next_page_token": None})
+    page = orjson.loads(body)
+    return orjson.dumps(page | {_next(page): None})
 
 
 def _duplicate_page(body: bytes, token: str, first: Callable[[], bytes]) -> bytes:
-    following = orjson.loads(body).get("next_page_token")
-    return orjson.dumps(orjson.loads(first()) | {"next_page_token": following})
+    page = orjson.loads(body)
+    return orjson.dumps(orjson.loads(first()) | {_next(page): page.get(_next(page))})
 
 
 def _duplicate_rows(body: bytes, token: str, first: Callable[[], bytes]) -> bytes:

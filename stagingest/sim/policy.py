@@ -70,7 +70,8 @@ class Policy:
         keys: pairs of key id and secret that are accepted (a secret alone as bearer token); None: any pair.
         forbidden_status: answer to missing or wrong keys, 401 or 403.
         recent_sip: whether the account may see SIP bars of the last 15 minutes.
-        opra: whether the account may see option bars, the feed `opra` of chains, and Massive's chains.
+        opra: whether the account may see option bars, the feed `opra` of chains, and Massive's chains and option
+            bars.
         rate_per_min: requests a minute per key on the data host; None: unlimited, and no rate headers.
         trading_rate_per_min: the same for the trading host (contracts); None: as `rate_per_min`.
         rate_mode: `bucket` (tokens flow back steadily) or `window` (all come back at the minute).
@@ -85,6 +86,7 @@ class Policy:
         last_token: what stands for no further page: `null`, `missing`, or `""`.
         empty_pages: pages without rows `between` others (bars only), or one after the `last`; or `none`.
         massive_delayed: whether Massive answers `DELAYED`, as a plan without real-time rights sees it.
+        massive_repeats: whether Massive's pages say their first row three times.
         most_target_bytes: longest path and query; beyond it 414.
         faults: rules in order; the first that fires decides.
         cache_bytes: memory for prepared bodies.
@@ -112,6 +114,7 @@ class Policy:
     last_token: str = "null"  # noqa: S105
     empty_pages: str = "none"
     massive_delayed: bool = False
+    massive_repeats: bool = False
     most_target_bytes: int = 8192
     faults: tuple[Fault, ...] = ()
     cache_bytes: int = 256 << 20

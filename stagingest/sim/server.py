@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 import orjson
 
 from stagingest.sim.answer import JSON, Answer, host_of, refused, refused_by_massive, split_target
+from stagingest.sim.cursors import HOST
 from stagingest.sim.faults import PAGES, WIRES, Faults, Reply, Wire, sent
 from stagingest.sim.heads import Fields, fields, http_date
 from stagingest.sim.limits import Limits
@@ -264,7 +265,8 @@ class Server:
     def _spoiled(self, fault: Fault, target: str, now: datetime) -> Answer:
         true = self._shelf.answer(target, now)
         path, query = target.partition("?")[::2]
-        token = dict(split_target(target)[1]).get("page_token", "")
+        asked = dict(split_target(target)[1])
+        token = asked.get("page_token", "") or (f"{HOST}{target}" if "cursor" in asked else "")
         first = "&".join(part for part in query.split("&") if not part.startswith("page_token="))
 
         def first_page() -> bytes:

@@ -8,7 +8,9 @@ Runs in an environment that has both. A question names any of
      "option_contracts": {"underlying_symbols": [...], "expiration_date_gte": ..., "expiration_date_lte": ...},
      "option_chain": {"underlying_symbol": ..., "feed": "opra", "type": "call", "strike_price_gte": ...},
      "option_snapshots": {"symbols": [...]},
-     "massive_chain": {"underlying": ..., "params": {"strike_price.gte": ...}}}
+     "massive_chain": {"underlying": ..., "params": {"strike_price.gte": ...}},
+     "massive_bars": {"tickers": [...], "span": [1, "day"], "start": ms, "end": ms, "adjusted": false},
+     "massive_contracts": {"underlying": ..., "params": {"expiration_date.gte": ...}}}
 
 with RFC 3339 instants and dates; the answer holds, under the same names, bars and snapshots by symbol and contracts as
 they came.
@@ -102,7 +104,35 @@ def massive_chain(url, question):
     return [asdict(one) for one in found]
 
 
+def massive_bars(url, question):
+    client, (multiplier, span) = massive.RESTClient("KEY", base=url), question["span"]
+    bounds = question["start"], question["end"]
+    return {
+        name: [
+            asdict(one)
+            for one in client.list_aggs(
+                name, multiplier, span, *bounds, adjusted=question["adjusted"], sort="asc", limit=50_000
+            )
+        ]
+        for name in question["tickers"]
+    }
+
+
+def massive_contracts(url, question):
+    client = massive.RESTClient("KEY", base=url)
+    return {
+        status: [
+            asdict(one)
+            for one in client.list_options_contracts(
+                question["underlying"], expired=status == "inactive", limit=1000, params=question["params"]
+            )
+        ]
+        for status in ("active", "inactive")
+    }
+
+
 ENDPOINTS = {"option_chain": option_chain, "option_snapshots": option_snapshots, "massive_chain": massive_chain}
+ENDPOINTS |= {"massive_bars": massive_bars, "massive_contracts": massive_contracts}
 ENDPOINTS |= {"stock_bars": stock_bars, "option_bars": option_bars, "option_contracts": option_contracts}
 
 if __name__ == "__main__":
