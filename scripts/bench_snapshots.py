@@ -125,12 +125,13 @@ def medians(routes: dict[str, Callable[[], object]], rounds: int, clock: Callabl
     return {name: statistics.median(values) for name, values in spent.items()}
 
 
-def whole(bodies: list[bytes]) -> None:
-    """From the bodies to the bytes of the file."""
+def whole(bodies: list[bytes]) -> int:
+    """From the bodies to the file; its bytes."""
     request, kind = CHAIN.first(CHUNK), dataset("option-snapshots")
     tables = [page.table for body in bodies if (page := CHAIN.read(CHUNK, request, body)).table is not None]
     constants = {**CHAIN.constants(CHUNK.series), "underlying": "SPY", "snapshot_ts": NOW, "updated_at": NOW}
-    columnar.parquet(shaping.staged(shaping.joined(tables, ("contract_symbol",)), kind, constants, None), {})
+    rows = shaping.staged(shaping.joined(tables, ("contract_symbol",)), kind, constants, None)
+    return columnar.parquet(rows, {}).size
 
 
 def main(rounds: int) -> None:
@@ -155,6 +156,7 @@ def main(rounds: int) -> None:
     print(f"\nCPU us a row, of {sum(map(len, bodies)) / ROWS:,.0f} bytes")
     for name, each in us.items():
         print(f"{name:>22}{each:9.2f}{each / us['orjson']:7.2f}")
+    print(f"staged: {whole(bodies) / ROWS:.0f} bytes a row")
 
 
 if __name__ == "__main__":

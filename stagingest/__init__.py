@@ -9,8 +9,14 @@ Public names load lazily, so that importing the package imports no library:
     retry(...)   make due again what was given up                     -> Retried
     verify(...)  whether files, manifest and a target agree           -> Verified
     prune(...)   remove staged files that a target answers for        -> Pruned
-    import_universe(...)  keep who belonged to an index when      -> Kept
     repair(...)  rebuild a damaged manifest from the staged files     -> Repaired
+    import_universe(...)  keep who belonged to an index when          -> Kept
+
+and for notebooks and scripts:
+
+    Pipeline(...)  fetch and load in one call                         -> {'successful': [...], 'failed': [...]}
+    bars(...)      fetch bars and return them                         -> pyarrow.Table
+    scan(...)      what was staged or loaded, a batch at a time       -> pyarrow.RecordBatchReader
 """
 
 from typing import TYPE_CHECKING, Any
@@ -18,14 +24,32 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stagingest.api import fetch, load, plan, status
     from stagingest.keeping import import_universe, prune, repair, retry, verify
+    from stagingest.pipeline import Pipeline, bars
+    from stagingest.scanning import scan
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "fetch", "import_universe", "load", "plan", "prune", "repair", "retry", "status", "verify"]
+__all__ = [
+    "Pipeline",
+    "__version__",
+    "bars",
+    "fetch",
+    "import_universe",
+    "load",
+    "plan",
+    "prune",
+    "repair",
+    "retry",
+    "scan",
+    "status",
+    "verify",
+]
+_ROOMS = {"Pipeline": "pipeline", "bars": "pipeline", "scan": "scanning"}
+_ROOMS |= dict.fromkeys(("import_universe", "prune", "repair", "retry", "verify"), "keeping")
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        from stagingest import api, keeping
+        from importlib import import_module
 
-        return getattr(api, name, None) or getattr(keeping, name)
+        return getattr(import_module(f"stagingest.{_ROOMS.get(name, 'api')}"), name)
     raise AttributeError(f"module 'stagingest' has no attribute {name!r}")

@@ -1,10 +1,11 @@
 """The requests a run may still make, counted down in one small file that all its processes share."""
 
-import fcntl
 import os
 import struct
 import threading
 from pathlib import Path
+
+from stagingest import system
 
 _LEFT = struct.Struct("<q")
 
@@ -12,7 +13,8 @@ _LEFT = struct.Struct("<q")
 class Allowance:
     """The file at `path`, opened in this process; safe for threads.
 
-    `flock` frees it when its holder dies: a killed process takes at most the request along that it was about to make.
+    The lock on it goes when its holder dies: a killed process takes at most the request along that it was about to
+    make.
     """
 
     def __init__(self, path: Path) -> None:
@@ -31,14 +33,14 @@ class Allowance:
     def take(self) -> bool:
         """Spend one request; False when none is left."""
         with self._mutex:
-            fcntl.flock(self._fd, fcntl.LOCK_EX)
+            system.lock(self._fd)
             try:
                 (left,) = _LEFT.unpack(os.pread(self._fd, _LEFT.size, 0))
                 if left > 0:
                     os.pwrite(self._fd, _LEFT.pack(left - 1), 0)
                 return bool(left > 0)
             finally:
-                fcntl.flock(self._fd, fcntl.LOCK_UN)
+                system.unlock(self._fd)
 
     def close(self) -> None:
         """Let the file go."""

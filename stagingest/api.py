@@ -89,7 +89,7 @@ def fetch(
     db: str | Path | None = None,
     max_rps: float | Mapping[str, float] | None = None,
     processes: int | None = None,
-    lanes: int | None = None,
+    lanes: int | Mapping[str, int] | None = None,
     realtime: bool = False,
     resume: bool = True,
     gzip: bool = True,
@@ -112,7 +112,7 @@ def fetch(
         db: a DuckDB file; what it holds is not asked, and its contracts are known.
         max_rps: most requests a second, of this endpoint or by endpoint; None leaves it to the provider's limit.
         processes: worker processes, None for one per core (none for a small job), 0 for this process.
-        lanes: requests in flight per process; None follows rate and latency.
+        lanes: requests in flight per process, of this endpoint or by endpoint; None follows rate and latency.
         realtime: ask up to now; otherwise 16 minutes ago, as free plans require.
         resume: False ignores what is staged and stages anew.
         gzip: ask compressed bodies.
@@ -148,8 +148,8 @@ def fetch(
         command = f"stagingest fetch {catalog.shortest(first.series.endpoint)} --underlyings {','.join(first.symbols)}"
         raise UsageError(question.notes[-1], f"Run `{command}` first.")
     options = fetching.Options(
-        root, os.environ if environ is None else environ, processes, lanes, bounds.rates(max_rps, question),
-        realtime, resume, gzip, Caps(max_requests, max_minutes, fail_fast), max_chunks,
+        root, os.environ if environ is None else environ, processes, bounds.lanes(lanes, question),
+        bounds.rates(max_rps, question), realtime, resume, gzip, Caps(max_requests, max_minutes, fail_fast), max_chunks,
         bounds.few(question, **_bounded(asked)), log_rate_limits, _elsewhere(db, question), question.sweep,
     )  # fmt: skip
     return Fetched(question, fetching.fetch(question.jobs, options, listener or Silent(), clock))

@@ -5,11 +5,12 @@ from dataclasses import replace
 from datetime import date, datetime, timedelta
 
 from stagingest import catalog, naming, optioning, planning, universe
+from stagingest.days import day
 from stagingest.errors import UsageError
 from stagingest.model import Job, Kind, Window
 from stagingest.providers import Endpoint
 from stagingest.sessions import new_york
-from stagingest.wanting import Known, Question, Wanted, day
+from stagingest.wanting import Known, Question, Wanted
 
 _DAY = timedelta(days=1)
 

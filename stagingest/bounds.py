@@ -24,6 +24,17 @@ def rates(max_rps: float | Mapping[str, float] | None, question: Question) -> di
     return caps
 
 
+def lanes(given: int | Mapping[str, int] | None, question: Question) -> int | None:
+    """Requests in flight per process for the question's endpoint; a bare number and the name '' mean just that.
+
+    Raises UsageError for an unknown endpoint.
+    """
+    if given is None or isinstance(given, int):
+        return given
+    named = {catalog.asked(name).name if name else "": number for name, number in given.items()}
+    return named.get(question.endpoint.name, named.get(""))
+
+
 def few(question: Question, underlyings: int | None, expiries: int | None, contracts: int | None) -> Few:
     """Of how much is asked. Raises UsageError where a bound has no meaning."""
     bound = Few(underlyings, expiries, contracts)

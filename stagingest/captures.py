@@ -2,7 +2,7 @@
 
 from stagingest import catalog
 from stagingest.manifest import Manifest
-from stagingest.model import Chunk, Kind, Series
+from stagingest.model import Chunk, Kind
 
 
 def left_open(manifest: Manifest) -> list[Chunk]:
@@ -12,10 +12,10 @@ def left_open(manifest: Manifest) -> list[Chunk]:
     return [chunk for series in captured for chunk in manifest.open_chunks(series)]
 
 
-def asked_last(manifest: Manifest, series: Series) -> dict[str, str]:
-    """When (ISO 8601) each underlying of a series was asked last, whatever came of it."""
+def asked_last(manifest: Manifest, endpoint: str) -> dict[str, str]:
+    """When (ISO 8601) each underlying was asked last, within whatever bounds and whatever came of it."""
     sql = (
         "SELECT c.symbols, max(e.asked_at) FROM entries e JOIN chunks c ON c.id = e.chunk "
-        "WHERE c.series = ? AND e.outcome <> 'lost' GROUP BY 1"
+        "JOIN series s ON s.id = c.series WHERE s.endpoint = ? AND e.outcome <> 'lost' GROUP BY 1"
     )
-    return dict(manifest.db.execute(sql, (series.id,)).fetchall())
+    return dict(manifest.db.execute(sql, (endpoint,)).fetchall())

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from stagingest.lost import there
 from stagingest.manifest import Manifest
 from stagingest.model import Entry
 
@@ -48,7 +49,7 @@ def _staged(root: Path, provider: str, wanted: set[str]) -> Iterator[tuple[str, 
 
 def _newest(root: Path, provider: str, wanted: set[str]) -> list[Entry]:
     """For each symbol the entry whose window ends last."""
-    if not (root / Manifest.file).exists():
+    if not there(root):
         return []
     last: dict[str, Entry] = {}
     with Manifest.read(root, unseen=True) as manifest:

@@ -22,6 +22,8 @@ from multiprocessing import forkserver
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
+from stagingest import system
+
 SETUP, TASK, STOP, BORN, READY, UNFIT, RESULT, ERROR, NOTE, BYE = range(10)
 OUT_OF_MEMORY = 12
 """Exit code of a worker that could get no more memory."""
@@ -81,18 +83,27 @@ class Child:
         self.hold = hold
 
     def _bootstrap(self, life: int) -> int:
+        (link,) = forkserver.get_inherited_fds() or []
+        return self.work(link, life, os.getppid())
+
+    def work(self, link: int, life: int, server_pid: int) -> int:
+        """Serve the parent over the socket `link`; the exit code. `server_pid` is the fork server's, 0 without one."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         _die_with(life)
         os.umask(0o077)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        (link,) = forkserver.get_inherited_fds() or []
         desk = _Desk(socket.socket(fileno=link))
-        desk.say(BORN, os.getpid(), b"%d" % os.getppid())
+        desk.say(BORN, os.getpid(), b"%d" % server_pid)
         if self.hold:
             held = os.open(self.hold, os.O_RDONLY | os.O_CREAT, 0o600)  # open until the process ends
-            fcntl.flock(held, fcntl.LOCK_SH)
+            system.lock(held, shared=True)
         return desk.serve(self.lanes)
+
+
+def spawned(link: int, life: int, lanes: int, hold: str) -> NoReturn:
+    """What a spawned worker process runs."""
+    sys.exit(Child(lanes, Path(hold) if hold else None).work(link, life, 0))
 
 
 def _die_with(life: int) -> None:

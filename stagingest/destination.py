@@ -2,13 +2,13 @@
 
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
+from stagingest import config, settings
 from stagingest.errors import UsageError
 from stagingest.targets import Target
 
@@ -90,9 +90,9 @@ def _named(to: str, environ: Mapping[str, str]) -> str:
     """What a bare name stands for; anything else is itself."""
     if not _NAME.fullmatch(to):
         return to
-    targets = _configured(Path("stagingest.toml"))
+    targets = config.read(Path(settings.places(environ).config)).named.get("target", {})
     if to in targets:
-        found = targets[to]
+        found = targets[to].value
         variable = found.get("dsn_env", "")
         if variable and variable not in environ:
             raise UsageError(f"[target.{to}] takes its address from {variable}, which is not set.", f"Set {variable}.")
@@ -103,17 +103,6 @@ def _named(to: str, environ: Mapping[str, str]) -> str:
     if near:
         raise UsageError(f"stagingest.toml has no [target.{to}].", f"The nearest is {near[0]}.")
     return to
-
-
-def _configured(path: Path) -> dict[str, dict[str, str]]:
-    if not path.exists():
-        return {}
-    try:
-        with path.open("rb") as file:
-            found = tomllib.load(file).get("target", {})
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path} is no TOML: {error}.", "Correct it.") from None
-    return {name: values for name, values in found.items() if isinstance(values, dict)}
 
 
 def _refuse_password(dsn: str) -> None:

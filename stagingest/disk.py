@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from stagingest import system
+
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """How a system says that nothing more fits."""
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -54,8 +56,9 @@ def sync(paths: Sequence[Path]) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Make the names in a folder durable."""
-    _fsync(path)
+    """Make the names in a folder durable, where the system can."""
+    if system.FOLDER_SYNC:
+        _fsync(path)
 
 
 def rename(source: Path, target: Path) -> None:
@@ -77,6 +80,8 @@ def _libc() -> Any:
     import ctypes
 
     # syncfs reports write-back errors since Linux 5.8 only; older kernels sync file by file.
+    if not system.FOLDER_SYNC:
+        return None
     release = os.uname()
     if release.sysname != "Linux" or tuple(map(int, release.release.split(".")[:2])) < (5, 8):
         return None

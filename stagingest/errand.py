@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 
-from stagingest.model import Kind, Outcome
+from stagingest.model import Kind, Outcome, Request
 from stagingest.orders import Cost, Order, Result
 from stagingest.providers import Endpoint
-from stagingest.verdict import Decision
+from stagingest.verdict import Decision, Fault, Reply
 from stagingest.worker import Beat
 
 # Pages of a chain that are further apart do not show one moment of it (RELIABILITY V10).
@@ -27,18 +27,26 @@ class Errand:
     cost: Cost = Cost()
     asked_at: datetime | None = None
     heard_at: datetime | None = None
+    begun: bool = False
+    ahead: tuple[Request, Reply | Fault] | None = None
     not_after: datetime | None = None
 
     def heard(self, date: datetime | None) -> None:
         """An answer came, `date` by the provider's clock: a capture is of the moment its first page came."""
         self.heard_at = date or self.heard_at or datetime.now(UTC)  # two clocks are not compared
-        if self.asked_at is None or (self.endpoint.kind is Kind.CAPTURE and not self.pages):
+        if self.asked_at is None or (self.endpoint.kind is Kind.CAPTURE and not self.begun):
             self.asked_at = self.heard_at
 
     def begin_again(self) -> None:
         """Forget what came: every page is asked anew, and later."""
         self.pages.clear()
-        self.asked_at = self.heard_at = None
+        self.asked_at = self.heard_at = self.ahead = None
+        self.begun = False
+
+    def taken_ahead(self, request: Request) -> Reply | Fault | None:
+        """What came of the request, if it is the one that was asked ahead."""
+        ahead, self.ahead = self.ahead, None
+        return ahead[1] if ahead and ahead[0] == request else None
 
     @property
     def stretched(self) -> bool:

@@ -17,6 +17,7 @@ from stagingest.misread import Misread
 from stagingest.model import Outcome, Page, Request
 from stagingest.orders import Cost
 from stagingest.pace import Seen
+from stagingest.providers.chains import Chain
 from stagingest.transport import Client
 from stagingest.verdict import Decision, Reply
 from stagingest.worker import Beat, Setup
@@ -85,16 +86,22 @@ class Exchanges:
         """Ask until there is a page, or until the verdict is an outcome."""
         failures = probes = 0
         while True:
-            self._await(errand, request.budget)
-            exchange = self._exchange(errand, request)
+            exchange = errand.taken_ahead(request)
+            if exchange is None:
+                self._await(errand, request.budget)
+                exchange = self._exchange(errand, request)
             symbols = len(errand.order.chunk.symbols)
             decision = verdict.classify(exchange, attempt=failures + 1, symbols=symbols)
             if decision.kind is verdict.Kind.PAGE and isinstance(exchange, Reply):
                 asked = replace(request, origin=self._setup.routes[request.budget].origin)
                 read, body = partial(errand.endpoint.read, errand.order.chunk, asked), exchange.body
+                reading = self._kitchen.submit(read, body)
+                errand.begun = True
+                self._ask_ahead(errand, asked, body)
                 try:
-                    page = self._kitchen.submit(read, body).result()
+                    page = reading.result()
                 except PageError as error:
+                    errand.begun, errand.ahead = bool(errand.pages), None
                     decision = self._misread.decision(error, read, errand.order, request.budget, body, failures + 1)
                 else:
                     self._answered_s = time.monotonic()
@@ -111,6 +118,17 @@ class Exchanges:
                 continue
             failures += 1
             self._retry_or_end(errand, decision, failures)
+
+    def _ask_ahead(self, errand: Errand, request: Request, body: bytes) -> None:
+        """While a page of a chain is read, ask for the one it seems to name: the less its moment lasts, the better."""
+        if not isinstance(errand.endpoint, Chain) or self._circuits[request.budget].open:
+            return
+        try:
+            following = errand.endpoint.ahead(request, body)
+        except PageError:
+            return  # the reader says so, too
+        if following is not None and following != request:
+            errand.ahead = following, self._exchange(errand, following)
 
     def _waits(self, errand: Errand, budget: str, probes: int) -> bool:
         """Whether this failure is everybody's: it is waited for, and costs the request none of its tries."""

@@ -105,3 +105,17 @@ def import_universe(
     from stagingest import universes
 
     return universes.imported(Path(staging), name, str(file), str(as_of), clock())
+
+
+def keep_universe(
+    name: str,
+    symbols: Iterable[str],
+    *,
+    as_of: str | date = "",
+    staging: str | Path = "staging",
+    clock: Callable[[], datetime] = settings.utc_now,
+) -> "Kept":
+    """As `import_universe`, of all members of a day in a list. Raises as that."""
+    from stagingest import universes
+
+    return universes.listed(Path(staging), name, list(symbols), str(as_of), clock())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from stagingest import catalog, closes, universe
 from stagingest.errors import UsageError
+from stagingest.lost import there
 from stagingest.manifest import Manifest
 from stagingest.model import Kind, Series, Window
 from stagingest.optioning import moneyness
@@ -49,7 +50,7 @@ def _underlyings(asked: "Asked") -> list[str]:
 
 def _covered(root: Path, db: str | Path | None, series: Series) -> dict[str, list[Window]]:
     found: dict[str, list[Window]] = {}
-    if (root / Manifest.file).exists():
+    if there(root):
         with Manifest.read(root, unseen=True) as manifest:
             found = manifest.coverage(series)
     if db is not None and Path(db).exists() and not series.adjusted:

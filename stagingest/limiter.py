@@ -4,7 +4,6 @@ A record is the bytes of a `Pace`, mapped and changed under flock, which the ker
 Nobody sleeps while holding it. Open records after a process is started, never across a fork.
 """
 
-import fcntl
 import hashlib
 import mmap
 import os
@@ -18,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from types import TracebackType
 
+from stagingest import system
 from stagingest.pace import WINDOW_S, Pace, Seen, after, at_rate, grant
 from stagingest.records import explained, opened
 
@@ -59,7 +59,7 @@ def _tag() -> bytes:
 
 
 class _Held:
-    """A lock over threads and processes. flock belongs to the open file, which all threads here share."""
+    """A lock over threads and processes. It belongs to the open file, which all threads here share."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -67,12 +67,12 @@ class _Held:
 
     def __enter__(self) -> None:
         self._mutex.acquire()
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        system.lock(self._fd)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        fcntl.flock(self._fd, fcntl.LOCK_UN)
+        system.unlock(self._fd)
         self._mutex.release()
 
 

@@ -1,6 +1,5 @@
 """Kernel locks on files: they die with their process, and a file says who holds them."""
 
-import fcntl
 import os
 import socket
 import time
@@ -10,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self, TypeVar
 
+from stagingest import system
 from stagingest.errors import HeldError
 
 T = TypeVar("T")
@@ -26,7 +26,7 @@ class Lock:
     def take(cls, path: Path, what: str) -> Self:
         """Take the lock within a fraction of a second. Raises HeldError naming the holder.
 
-        The file's text names the holder for that message only; the lock itself is flock's.
+        The file's text names the holder for that message only; the lock itself is the system's.
         """
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         if not _taken(fd):
@@ -58,12 +58,9 @@ def holder(path: Path) -> str:
 def _taken(fd: int) -> bool:
     """Whether the lock could be had; `status` looks at locks for an instant, and a dying worker takes one to die."""
     for _ in range(25):
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(0.02)
-        else:
+        if system.lock(fd, wait=False):
             return True
+        time.sleep(0.02)
     return False
 
 
@@ -73,12 +70,9 @@ def is_held(path: Path) -> bool:
         return False
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return not system.lock(fd, shared=True, wait=False)
     finally:
         os.close(fd)
-    return False
 
 
 def patiently(take: Callable[[], T], timeout_s: float, sleep: Callable[[float], None]) -> T:

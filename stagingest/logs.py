@@ -3,8 +3,8 @@
 import json
 import logging
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -50,8 +50,8 @@ class Log:
             sys.stderr.flush()
 
 
-class Heard(logging.Handler):
-    """Hands what Python's own logging hears to a Log, an exception as its kind and place."""
+class _Heard(logging.Handler):
+    """What Python's own logging hears, an exception as its kind and place."""
 
     def __init__(self, log: Log) -> None:
         super().__init__(logging.WARNING)
@@ -62,3 +62,14 @@ class Heard(logging.Handler):
         error = record.exc_info[1] if record.exc_info else None
         why = f" {bug(error)}." if error else ""
         self._log.write(f"{record.getMessage()}{why}", "error" if record.levelno >= logging.ERROR else "warning")
+
+
+@contextmanager
+def hearing(log: Log) -> Iterator[None]:
+    """Meanwhile a Log says what Python's own logging hears."""
+    handler = _Heard(log)
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)

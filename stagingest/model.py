@@ -141,6 +141,7 @@ class Cut:
         rows_per_session: rows expected of one symbol in one session (listing: in one window).
         target_rows: rows a chunk should hold.
         page_rows: most rows in one response.
+        row_bytes: of a staged row, measured on real prices by `scripts/bench write`.
         base_rows: what the provider counts of a row towards `page_rows`: minutes in an hour, days in a month.
     """
 
@@ -149,6 +150,7 @@ class Cut:
     rows_per_session: float
     target_rows: int = 50_000
     page_rows: int = 10_000
+    row_bytes: int = 30
     base_rows: float = 1.0
 
     @property

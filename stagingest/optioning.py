@@ -8,7 +8,9 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from pathlib import Path
 
 from stagingest import catalog, discovering, planning, sweeping, universe
+from stagingest.days import day
 from stagingest.errors import UsageError
+from stagingest.lost import there
 from stagingest.manifest import Manifest
 from stagingest.model import Asked, Entry, Grid, Job, OptionSymbol, Window
 from stagingest.providers import Endpoint
@@ -17,7 +19,7 @@ from stagingest.providers.options import one_of, strike
 from stagingest.sessions import new_york
 from stagingest.sweeping import Discovery, Sweep
 from stagingest.universe import Contract
-from stagingest.wanting import Known, Question, Wanted, day
+from stagingest.wanting import Known, Question, Wanted
 
 _DAY = timedelta(days=1)
 _MONTH = Grid("month", 1)
@@ -137,7 +139,7 @@ def _contracts(known: Known, endpoint: str, underlyings: Sequence[str]) -> tuple
 
 
 def _entries(root: Path, *, unseen: bool) -> list[Entry]:
-    if not (root / Manifest.file).exists():
+    if not there(root):
         return []
     with Manifest.read(root, unseen=unseen) as manifest:
         return list(manifest.entries())
@@ -175,7 +177,10 @@ def _requests(job: Job, endpoint: Endpoint) -> int:
 
 def capture(wanted: Wanted, endpoint: Endpoint, known: Known, now: datetime) -> Question:
     """The chains of some underlyings as they are now; bounds belong to the series, so each range of strikes is one."""
-    names = universe.resolve((*wanted.underlyings, *wanted.symbols), endpoint)
+    today = new_york(now).date()
+    window = Window(today, today + _DAY)
+    listed = wanted.lists.symbols(known.root, window)
+    names = universe.resolve((*wanted.underlyings, *wanted.symbols, *listed), endpoint)
     if not names.kept:
         raise UsageError("No underlyings were named.", "Name some with --underlyings SPY,AAPL.")
     if wanted.start not in ("", "max") or wanted.end:
@@ -184,7 +189,6 @@ def capture(wanted: Wanted, endpoint: Endpoint, known: Known, now: datetime) -> 
     days = {"expiry_gte": wanted.expiry_gte, "expiry_lte": wanted.expiry_lte}
     plain = {"feed": wanted.feed, "option_type": wanted.option_type}
     plain |= {name: text and str(day(f"--{name.replace('_', '-')}", text)) for name, text in days.items()}
-    today = new_york(now).date()
     groups: dict[tuple[str, str], list[str]] = {}
     for symbol in names.kept:
         if bounds.moneyness and symbol in known.closes:
@@ -195,7 +199,7 @@ def capture(wanted: Wanted, endpoint: Endpoint, known: Known, now: datetime) -> 
     jobs = tuple(
         Job(
             endpoint.canonical({**plain, "strike_gte": low, "strike_lte": high}),
-            (Asked(tuple(symbols), Window(today, today + _DAY)),),
+            (Asked(tuple(symbols), window),),
         )
         for (low, high), symbols in groups.items()
     )

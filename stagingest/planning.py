@@ -266,10 +266,6 @@ class Estimate:
         )
 
 
-# Measured on real prices by `scripts/bench write`.
-_BYTES_PER_ROW = 30
-
-
 def estimate(chunks: Iterable[Chunk], cut: Cut) -> Estimate:
     """Expected cost of chunks of one series; a chunk costs at least one request."""
     number = requests = 0
@@ -283,4 +279,4 @@ def estimate(chunks: Iterable[Chunk], cut: Cut) -> Estimate:
         number += 1
         rows += expected
         requests += max(1, -int(-expected // cut.full_page))
-    return Estimate(number, requests, int(rows), int(rows) * _BYTES_PER_ROW)
+    return Estimate(number, requests, int(rows), int(rows) * cut.row_bytes)

@@ -33,8 +33,8 @@ from stagingest.slots import (
     first_to_count,
     process_cpu_s,
     settle,
-    warm,
 )
+from stagingest.starting import warm
 
 __all__ = ["InProcess", "PoolBroken", "SlotState", "Slots", "WorkerLost", "warm"]
 

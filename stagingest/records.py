@@ -1,6 +1,5 @@
 """Where the permit records of this machine live, and what they are called without naming a credential."""
 
-import fcntl
 import hashlib
 import hmac
 import os
@@ -8,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from stagingest import system
 from stagingest.errors import StagingestError
 
 _SALT_BYTES = 32
@@ -30,7 +30,7 @@ def record_path(state_dir: Path, provider: str, origin: str, credential: str, bu
 def _salt(path: Path) -> bytes:
     fd = opened(path)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)  # the first to come writes it; one cut short by a kill is written anew
+        system.lock(fd)  # the first to come writes it; one cut short by a kill is written anew
         salt = os.pread(fd, _SALT_BYTES, 0)
         if len(salt) < _SALT_BYTES:
             salt = os.urandom(_SALT_BYTES)

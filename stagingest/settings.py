@@ -3,14 +3,17 @@
 import os
 import re
 import resource
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from stagingest import paths
 from stagingest.errors import CredentialsError, UsageError
 from stagingest.model import Secret
+from stagingest.system import cores as cores
 
 # In flight over all processes (FETCH section 3: more never helped, however far the provider).
 FEWEST_LANES, MOST_LANES = 4, 64
@@ -155,10 +158,14 @@ def with_env_file(environ: Mapping[str, str], path: Path | None) -> dict[str, st
     return {**environ, **found}
 
 
+def places(environ: Mapping[str, str]) -> paths.Places:
+    """Folders of settings and of state on this machine."""
+    return paths.places(sys.platform, environ, environ.get("HOME") or str(Path.home()))
+
+
 def state_dir(environ: Mapping[str, str]) -> Path:
-    """Where this machine's permit records live: `$XDG_STATE_HOME/stagingest` or `~/.local/state/stagingest`."""
-    base = environ.get("XDG_STATE_HOME") or os.path.join(environ.get("HOME") or "~", ".local", "state")
-    return Path(base).expanduser() / "stagingest"
+    """Where this machine's permit records live."""
+    return Path(places(environ).state)
 
 
 def in_flight(rate_per_s: float, latency_s: float = LATENCY_S) -> int:
@@ -179,13 +186,6 @@ def most_lanes() -> int:
 def utc_now() -> datetime:
     """The wall clock, UTC."""
     return datetime.now(UTC)
-
-
-def cores() -> int:
-    """Processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def memory_bytes(pids: Iterable[int]) -> int:

@@ -6,30 +6,26 @@ up nobody.
 
 import os
 import pickle
-import select
 import selectors
 import signal
 import socket
-import struct
-import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from stagingest.desk import BORN, ERROR, NOTE, OUT_OF_MEMORY, READY, RESULT, SETUP, STOP, UNFIT, Child, Frame, cut, pack
 from stagingest.errors import StagingestError
+from stagingest.starting import start
 
 Setup = Callable[[Callable[[object], None], Any], None]
 OnNote = Callable[[int, object], None]
 
 _GRACE_S = 2.0  # for an idle worker to end after it was told to
 _counted: set[int] = set()  # fork servers
-_STATUS = struct.Struct("qq")  # what the fork server tells of a child: its pid, later its exit code
 
 
 class WorkerLost(StagingestError):  # noqa: N818 - an event, named by the design
@@ -83,23 +79,6 @@ class Task(NamedTuple):
     future: Future[Any]
 
 
-def warm(preload: Sequence[str]) -> None:
-    """Launches the fork server, which imports the modules `preload` names, and returns without waiting for it.
-
-    There is one fork server for each process: while it runs, later calls change nothing. Workers see the
-    environment variables of the moment it was launched.
-    """
-    # The tracker's own start unblocks SIGINT again, so it goes first.
-    resource_tracker.ensure_running()
-    forkserver.set_forkserver_preload(["stagingest.desk", *preload])
-    # Ctrl-C reaches the whole process group; the server and all it forks inherit this mask from their first instant.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 class Worker:
     """The parent's end of one worker process. Not thread-safe: its pool's lock guards it.
 
@@ -126,20 +105,14 @@ class Worker:
         self._abandoned = False
         self._inbox = bytearray()
         self._outbox = bytearray()
-        warm(preload)
         self.link, theirs = socket.socketpair()
         self.link.setblocking(False)
         try:
             with theirs:
-                self._status, self._life = forkserver.connect_to_new_process([theirs.fileno()])
+                self._started = start(theirs, Child(lanes, hold), preload)
         except BaseException:
             self.link.close()
             raise
-        # What `multiprocessing.spawn` reads first. Without the two `init_main` keys of Process.start() the child
-        # does not run the parent's __main__ again.
-        surroundings = {"sys_path": [path or os.getcwd() for path in sys.path], "dir": os.getcwd()}
-        with suppress(BrokenPipeError):  # a child that is gone already shows as the end of the link
-            os.write(self._life, pickle.dumps(surroundings) + pickle.dumps(Child(lanes, hold)))
         self.send(pack(SETUP, payload=setup))
 
     @property
@@ -236,24 +209,10 @@ class Worker:
 
     def close(self) -> int | None:
         """Lets go of a worker whose link has ended. Returns its exit code, None when nobody knows it."""
-        code = None if self._abandoned else _exit_code(self._status)
+        code = None if self._abandoned else self._started.exit_code()
         self.link.close()
-        os.close(self._status)
-        os.close(self._life)
+        self._started.close()
         return code
-
-
-def _exit_code(status: int) -> int | None:
-    poller = select.poll()
-    poller.register(status, select.POLLIN)
-    told = b""
-    # The code follows the end of the link within a millisecond, unless the fork server is gone or stopped.
-    while len(told) < _STATUS.size and poller.poll(500):
-        piece = os.read(status, _STATUS.size - len(told))
-        if not piece:
-            break
-        told += piece
-    return int(_STATUS.unpack(told)[1]) if len(told) == _STATUS.size else None
 
 
 def cancel(future: Future[Any]) -> None:

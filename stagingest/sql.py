@@ -126,6 +126,19 @@ def append_newest(table: Table) -> str:
     )
 
 
+def choose(data: Dataset, table: Table, names: Collection[str], same: Collection[str], *, bounded: bool) -> str:
+    """Columns of the rows with these values (`$name` of each in `same`), symbols ($symbols, empty: all) and times."""
+    kinds = {column.name: column for column in table.columns}
+    picked = ", ".join(
+        f"{quoted(name)}::VARCHAR AS {quoted(name)}" if kinds[name].kind in ("label", "json") else quoted(name)
+        for name in names
+    )
+    where = [f"{quoted(name)}::VARCHAR = ${name}" for name in same]
+    where += [f"(len($symbols::VARCHAR[]) = 0 OR list_contains($symbols::VARCHAR[], {quoted(data.symbol)}))"]
+    where += [f"{quoted(data.time)} >= $since AND {quoted(data.time)} < $until"] if bounded else []
+    return f"SELECT {picked} FROM {quoted(table.name)} WHERE {' AND '.join(where)}"
+
+
 # Captures of an endpoint are one line, whatever their series: see `Item.line`.
 SPANS = """
 SELECT if(list_contains($lines, series), series, endpoint) AS line, symbols, list(window_start), list(window_end),

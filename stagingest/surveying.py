@@ -1,6 +1,6 @@
 """What a fetch would ask: the question put to catalog and manifest; writes nothing."""
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from pathlib import Path
@@ -79,6 +79,7 @@ def survey(
         max_rps: endpoint -> the rate the user declared; without it, the provider's lowest plan.
         elsewhere: what a target holds.
     """
+    jobs = _in_turn(jobs, manifest)
     complaints = frozenset(read_complaints(manifest.root, unseen=manifest.unseen)) if manifest else frozenset[int]()
     counted = complaints if resume else None
     elsewhere = elsewhere if resume else NOWHERE
@@ -108,6 +109,21 @@ def survey(
         tuple(failure for job in jobs for failure in _given_up(job, manifest, left)) if resume else (),
         held_back,
     )
+
+
+def _in_turn(jobs: Sequence[Job], manifest: Manifest | None) -> list[Job]:
+    """Captures so that a run which ends early is fair: who was asked longest ago, or never, comes first."""
+    if not manifest or not all(catalog.endpoint(job.series.endpoint).kind is Kind.CAPTURE for job in jobs):
+        return list(jobs)
+    last = {job.series.endpoint: captures.asked_last(manifest, job.series.endpoint) for job in jobs}
+
+    def turn(job: Job, symbols: Iterable[str]) -> list[str]:
+        return sorted(symbols, key=lambda symbol: last[job.series.endpoint].get(symbol, ""))
+
+    turned = [
+        Job(job.series, tuple(replace(a, symbols=tuple(turn(job, a.symbols))) for a in job.asked)) for job in jobs
+    ]
+    return sorted(turned, key=lambda job: min((last[job.series.endpoint].get(s, "") for s in job.symbols), default=""))
 
 
 def _only(job: Job, symbols: frozenset[str]) -> Job:
@@ -172,12 +188,9 @@ def _due(
 
 
 def _capture(job: Job, manifest: Manifest | None, now: datetime, cut: Cut, *, resume: bool) -> _Due:
-    """A moment is always due, but for what was refused today; who was asked longest ago, or never, comes first."""
+    """A moment is always due, but for what was refused today."""
     known = manifest.coverage(job.series) if manifest and resume else {}
-    last = captures.asked_last(manifest, job.series) if manifest else {}
-    asked = (replace(each, symbols=tuple(sorted(each.symbols, key=lambda s: last.get(s, "")))) for each in job.asked)
-    planned = planning.due(Job(job.series, tuple(asked)), cut, date.min, known)
-    fresh = [chunk.at(now) for chunk in planned]
+    fresh = [chunk.at(now) for chunk in planning.due(job, cut, date.min, known)]
     return _Due(fresh, [], [], planning.estimate(fresh, cut), known)
 
 

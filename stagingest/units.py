@@ -7,6 +7,7 @@ from dataclasses import dataclass
 CLEAN_END_MIN, BACKSTOP_MIN = 28, 30
 DAILY = ("*-*-* 02:00:00 America/New_York",)
 IN_SESSION = ("Mon..Fri *-*-* 09:30..59/10:00 America/New_York", "Mon..Fri *-*-* 10..15:00/10:00 America/New_York")
+_PRIVATE = ("/tmp/", "/var/tmp/")  # noqa: S108 -- nothing is written there
 _HARDENED = (
     ("NoNewPrivileges", "yes"),
     # A user's manager may make mount namespaces only inside a namespace of users.
@@ -59,6 +60,11 @@ class Setup:
         folders = (*(f"{self.root}/{name}" for name in ("contracts", "snapshots")), self.state, self.to_folder)
         return tuple(folder for folder in folders if folder)
 
+    def unseen(self) -> tuple[str, ...]:
+        """The folders that PrivateTmp hides from the services."""
+        folders = dict.fromkeys((self.folder, *self.writable()))
+        return tuple(path for path in folders if f"{path}/".startswith(_PRIVATE))
+
     @property
     def state(self) -> str:
         """The folder of the permit records."""
@@ -103,11 +109,12 @@ def _job(setup: Setup, job: str, asked: Sequence[str], times: Sequence[str], *, 
 
 
 def _service(setup: Setup, command: Sequence[str], writes: Iterable[str]) -> list[tuple[str, str]]:
-    words = (*setup.program, "--log-format", "journald", *command)
+    words = [*setup.program, "--log-format", "journald", *command]
     return [
         # RuntimeMaxSec means nothing to a oneshot.
         ("Type", "exec"),
-        ("ExecStart", " ".join(_word(word).replace("$", "$$") for word in words)),
+        # Variables are put into every word but the first.
+        ("ExecStart", " ".join([_word(words[0]), *(_word(word).replace("$", "$$") for word in words[1:])])),
         ("WorkingDirectory", _literal(setup.folder)),
         ("EnvironmentFile", _literal(setup.env_file)),
         ("Environment", _word(f"XDG_STATE_HOME={setup.state_home}")),

@@ -2,16 +2,17 @@
 
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from stagingest import lists, membership, staging, universe
 from stagingest.datasets import arrow_schema, dataset
+from stagingest.days import day
 from stagingest.errors import UsageError
 from stagingest.locks import Lock
-from stagingest.lost import refuse_lost_manifest
+from stagingest.lost import refuse_lost_manifest, there
 from stagingest.manifest import Ack, Manifest
 from stagingest.membership import Member
 from stagingest.model import Chunk, Entry, Outcome, Series, Window
@@ -47,7 +48,7 @@ def _nearest(name: str, known: dict[str, Entry]) -> str:
 
 
 def _newest(root: Path) -> dict[str, Entry]:
-    if not (root / Manifest.file).exists():
+    if not there(root):
         return {}
     with Manifest.read(root, unseen=True) as manifest:
         entries = [e for e in manifest.entries() if e.chunk.series.endpoint == UniverseMembers.name and e.path]
@@ -72,24 +73,39 @@ class Kept:
 
 def imported(root: Path, name: str, file: str, as_of: str, now: datetime) -> Kept:
     """Take a universe from a file, see `stagingest.import_universe`."""
-    if not _NAME.fullmatch(name):
-        raise UsageError(f"{name!r:.80} is no name of a universe.", "Use letters, digits, dot, dash and underscore.")
-    before = members(root, name) if name in _newest(root) else []
     path, column = lists.split(file)
     history = None if column else membership.history(lists.table(path))
-    said = universe.resolve((each.symbol for each in history) if history else lists.from_file(file), _STOCKS)
+    if not history:
+        return listed(root, name, lists.from_file(file), as_of, now)
+    said = universe.resolve((each.symbol for each in history), _STOCKS)
+    spelled = {each.symbol: _STOCKS.symbol(each.symbol) for each in history}
+    rows = [replace(each, symbol=symbol) for each in history if (symbol := spelled[each.symbol])]
+    before = _before(root, name)
+    return _kept(root, name, before, membership.replaced(before, rows), said, now)
+
+
+def listed(root: Path, name: str, symbols: Iterable[str], as_of: str, now: datetime) -> Kept:
+    """Take all members of a day, see `stagingest.import_universe`."""
+    said = universe.resolve(symbols, _STOCKS)
+    at = day("--as-of", as_of) if as_of else new_york(now).date()
+    before = _before(root, name)
+    return _kept(root, name, before, membership.listed(before, said.kept, at), said, now)
+
+
+def _before(root: Path, name: str) -> list[Member]:
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"{name!r:.80} is no name of a universe.", "Use letters, digits, dot, dash and underscore.")
+    return members(root, name) if name in _newest(root) else []
+
+
+def _kept(
+    root: Path, name: str, before: Sequence[Member], after: Sequence[Member], said: universe.Symbols, now: datetime
+) -> Kept:
     if not said.kept:
-        raise UsageError(f"{path} names no symbol.", "Symbols look like AAPL or BRK.B.")
-    if history:
-        spelled = {each.symbol: _STOCKS.symbol(each.symbol) for each in history}
-        rows = [replace(each, symbol=symbol) for each in history if (symbol := spelled[each.symbol])]
-        after = membership.replaced(before, rows)
-    else:
-        day = date.fromisoformat(as_of) if as_of else new_york(now).date()
-        after = membership.listed(before, said.kept, day)
+        raise UsageError("No symbol was named.", "Symbols look like AAPL or BRK.B.")
     today = new_york(now).date()
     old, new = (set(membership.as_of(each, today)) for each in (before, after))
-    if after != before:
+    if list(after) != list(before):
         keep(root, name, after, now)
     return Kept(len(new), len(new - old), len(old - new), said.changed, said.rejected)
 

@@ -122,7 +122,7 @@ def _command(series: Series, found: Sequence[Chunk]) -> tuple[str, ...]:
     words = ["fetch", series.endpoint, "--symbols" if history else "--underlyings", ",".join(names)]
     for name, value in series.params:
         option, default = _OPTIONS.get(name, ("", value))
-        if value != default:
+        if value not in ("", default):
             words += [f"--{option}", value]
     if history:
         words += ["--start", str(min(chunk.window.start for chunk in found))]

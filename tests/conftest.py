@@ -148,7 +148,7 @@ def empty_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No setting, key or state of the person who runs the tests reaches one of them, nor one the next."""
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith(OURS)]:
+        for name in [name for name in os.environ if name.startswith(OURS) and name != "STAGINGEST_FALLBACKS"]:
             patch.delenv(name)
         patch.setenv("HOME", str(home))
         for kind in ("CONFIG", "STATE", "CACHE", "DATA"):

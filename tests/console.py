@@ -69,8 +69,8 @@ def sections(markdown: str) -> list[Section]:
 def _add_line(commands: list[Command], line: str) -> None:
     if line.startswith("$ "):
         commands.append(Command(line.removeprefix("$ ")))
-    elif line.startswith("> ") and not commands[-1].shown:
-        commands[-1].text += "\n" + line.removeprefix("> ")
+    elif line.startswith(">") and not commands[-1].shown:
+        commands[-1].text += "\n" + line.removeprefix(">").removeprefix(" ")
     elif code := re.fullmatch(r"\[exit (\d+)\]", line):
         commands[-1].exit_code = int(code[1])
     else:
@@ -132,7 +132,7 @@ def run_section(section: Section, tmp_path: Path) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
     if section.postgres:
-        environment["DATABASE_URL"] = pglab.dsn()
+        environment["DATABASE_URL"] = pglab.database(f"page-{section.title}-{os.getpid()}")
     with imitation(section.sim, environment) as variables:
         for command in section.commands:
             done = subprocess.run(

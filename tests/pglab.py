@@ -40,6 +40,14 @@ def dsn() -> str:
     return os.environ[DSN]
 
 
+def database(name: str) -> str:
+    """The address of a new, empty database on the server."""
+    tools = binaries()
+    assert tools is not None
+    _run(tools / "createdb", f"--maintenance-db={dsn()}", name)
+    return dsn().replace("///postgres?", f"///{name}?")
+
+
 def _run(*words: object) -> None:
     account = pwd.getpwnam(_ACCOUNT) if os.getuid() == 0 else None
     subprocess.run(

@@ -8,9 +8,10 @@ import pytest
 from stagingest import lists, universe
 from stagingest.asking import question
 from stagingest.catalog import endpoint
+from stagingest.days import day
 from stagingest.errors import UsageError
 from stagingest.model import Asked, Window
-from stagingest.wanting import Known, Question, Wanted, day
+from stagingest.wanting import Known, Question, Wanted
 
 NOON = datetime(2024, 6, 4, 16, tzinfo=UTC)
 STOCKS = endpoint("alpaca/stock-bars")

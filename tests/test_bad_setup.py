@@ -129,7 +129,7 @@ def test_a_base_url_that_is_none_or_would_leak_exits_2_and_names_the_variable(tm
         (("fetch", "stok-bars"), "stock-bars"),
         (("fetch", "alpaca/stock-bar"), "alpaca/stock-bars"),
         (("fetch", "stock-bars", "--symbolz", "A"), "--symbols"),
-        (("fetch", "stock-bars", "-s", "A", "--lanes", "many"), "'many' is not a valid integer"),
+        (("fetch", "stock-bars", "-s", "A", "--lanes", "many"), "must be a number from 1 to 64, not 'many'"),
         (("fetch", "stock-bars", "-s", "A", "--feed", "sipp"), "The nearest is sip"),
         (("fetch", "stock-bars", "-s", "A", "--processes", "-1"), "-1 is not in the range"),
     ],

@@ -11,7 +11,7 @@ from typing import Any
 import duckdb
 import pyarrow.parquet as pq
 import pytest
-from badlab import KEY, SECRET, Place
+from badlab import KEY, SECRET, Place, with_body
 from desk import MONDAY, Desk, desk
 from faultserver import Answer, FaultServer, Peer, whole
 
@@ -125,11 +125,26 @@ def test_a_capture_that_a_run_left_open_is_lost_and_never_completed(place: Desk)
     assert sum(each.open for each in stagingest.status(place.staging).datasets) == 0
 
 
+def test_chains_of_a_watchlist_are_captured(place: Desk) -> None:
+    lists = place.root / "lists.json"
+    lists.write_text('{"mine": ["BBBB", "aaaa", "CSP1!"]}')
+    fetched = place.fetch(CHAIN, watchlist=["mine"], watchlists_file=lists)
+    assert (fetched.exit_code, fetched.question.names.rejected) == (3, ("CSP1!",))
+    assert sorted(name for name, _, _ in moments(place)) == ["AAAA", "BBBB"]
+
+
 def test_who_was_asked_longest_ago_is_asked_first(place: Desk) -> None:
     for _ in range(3):
         assert capture(place, "AAAA", "BBBB", max_underlyings=1).summary.ended_by == "--max-underlyings 1"
         place.now += MINUTE
     assert [name for name, _, _ in moments(place)] == ["AAAA", "BBBB", "AAAA"]
+    # Each has strikes of its own around its price, and so a series.
+    for _ in range(2):
+        capture(place, "AAAA", "BBBB", max_underlyings=1, moneyness="0.9..1.1")
+        place.now += MINUTE
+    chains = [entry for entry in place.entries() if entry.chunk.series.endpoint.endswith(CHAIN) and entry.path]
+    assert [entry.chunk.symbols[0] for entry in chains[3:]] == ["BBBB", "AAAA"]
+    assert 0 < chains[4].rows < chains[0].rows
 
 
 def test_an_underlying_that_is_refused_is_asked_again_tomorrow_or_after_a_retry(place: Desk) -> None:
@@ -264,3 +279,19 @@ def test_a_contract_on_two_pages_is_one_row_unless_they_differ(tmp_path: Path) -
         assert [entry.path for entry in place.entries()] == [""]
     assert KEY not in fetched.summary.failures[0].reason
     assert SECRET not in fetched.summary.failures[0].reason
+
+
+def test_a_page_that_was_asked_ahead_and_is_not_the_next_one_is_dropped(tmp_path: Path) -> None:
+    decoy = {"next_page_token": None, "snapshots": {ONE: {"new": {"next_page_token": "decoy"}}}}
+    said = with_body(json.dumps(decoy, separators=(",", ":")).encode())
+    with facing(tmp_path, said, page(MONDAY, TWO)) as (place, fetched):
+        assert (fetched.summary.outcomes, fetched.summary.pages, fetched.summary.requests) == ({"staged": 1}, 1, 2)
+        assert place.rows()["contract_symbol"].to_pylist() == [ONE]
+
+
+def test_a_page_asked_ahead_that_fails_is_asked_again(tmp_path: Path) -> None:
+    answers = page(MONDAY, ONE, "t"), refuse(MONDAY, "503 Busy"), page(MONDAY + MINUTE, TWO)
+    with facing(tmp_path, *answers) as (place, fetched):
+        assert (fetched.summary.outcomes, fetched.summary.requests) == ({"staged": 1}, 3)
+        assert place.rows()["contract_symbol"].to_pylist() == [ONE, TWO]
+        assert set(place.rows()["snapshot_ts"].to_pylist()) == {NOW}

@@ -20,10 +20,11 @@ PACKAGE = Path(stagingest.__file__).parent
 GROUPS = [
     "errors",
     "model",
-    "circuit datasets redacting sessions waits",
+    "circuit datasets days redacting sessions waits",
     "planning pace sql sweeping verdict shaping tally agenda",
     "providers",
     "catalog",
+    "system",
     "settings",
     "columnar disk locks",
     "store",
@@ -39,14 +40,15 @@ GROUPS = [
 RANK = {name: rank for rank, group in enumerate(GROUPS) for name in group.split()}
 # What a module was divided into shares its place and knows it as the modules of a folder know each other.
 PARTS = {
-    "api": "askable asking bounds closes keeping known naming optioning wanting",
+    "api": "askable asking bounds closes keeping known naming optioning pipeline running scanning wanting",
     "cli": "__main__",
     "fetching": "acknowledging advice discovering flights gates opening rates supervising surveying",
     "limiter": "allowance records",
     "loading": "batching destination following loaded sources",
     "manifest": "captures givenup loads lost strikes",
     "model": "orders",
-    "pool": "desk inprocess slots",
+    "pool": "desk inprocess slots starting",
+    "settings": "config paths presets",
     "sql": "ddl pgsql",
     "staging": "preflight",
     "transport": "deadline wire",

@@ -25,7 +25,8 @@ from stagingest.model import Chunk, Outcome
 from stagingest.orders import Order, Part, Result
 from stagingest.sources import Staged
 from stagingest.targets import Changes
-from stagingest.targets.duckdb import DuckDB, contracts
+from stagingest.targets.duckdb import DuckDB
+from stagingest.targets.duckread import contracts
 from stagingest.upkeep import set_aside_wal
 
 STOCKS = dataset("stock-bars")
@@ -485,6 +486,20 @@ def test_halves_that_are_too_large_are_halved_again(staging: Staging, db: Path) 
     assert load([staging], target).rows == 16
     assert target.given == [8, 4, 2, 2, 4, 2, 2]
     assert len(closes(db)) == 16
+
+
+@pytest.mark.parametrize(("words", "kept"), [((), 3), (("--upsert",), 3), (("--replace",), 1)])
+def test_the_command_keeps_or_removes_what_an_answer_does_not_repeat(
+    staging: Staging, db: Path, words: tuple[str, ...], kept: int
+) -> None:
+    from stagingest.cli.load import load as command
+
+    staging.bars("A", 0, 3)
+    run(db, staging)
+    staging.stage(Chunk(BARS, ("A",), window(0, 3)), [bar("A", 0, 1.0)])
+    asked = command.make_context("load", [*words])
+    load([staging], DuckDB(db, threads=1, replace=asked.params["replace"]))
+    assert len(closes(db)) == kept
 
 
 class Tight(DuckDB):

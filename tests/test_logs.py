@@ -11,7 +11,8 @@ import pytest
 from canary import credential, spelled
 from desk import Desk, desk
 
-from stagingest.logs import FORMS, PRIORITIES, Heard, Log
+from stagingest import sim
+from stagingest.logs import FORMS, PRIORITIES, Log, hearing
 from stagingest.progress import Lines
 from stagingest.redacting import clean, secrets
 from stagingest.tally import Progress
@@ -107,13 +108,13 @@ def test_json_is_one_object_a_line_with_the_numbers_of_the_progress(capsys: pyte
 
 
 def test_what_pythons_logging_hears_is_a_sentence_and_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
-    heard = logging.Logger("stagingest.test")
-    heard.addHandler(Heard(log("journald")))
-    try:
-        raise ValueError(KEY)
-    except ValueError:
-        heard.exception("Note %s could not be taken.", KEY)
-    heard.info("not of interest")
+    heard = logging.getLogger("stagingest.test")
+    with hearing(log("journald")):
+        try:
+            raise ValueError(KEY)
+        except ValueError:
+            heard.exception("Note %s could not be taken.", KEY)
+        heard.info("not of interest")
     (line,) = capsys.readouterr().err.splitlines()
     assert line == "<3>Note *** could not be taken. ValueError."
 
@@ -172,3 +173,16 @@ def test_a_key_of_an_env_file_is_hidden_too(place: Desk) -> None:
                 "--start", "2024-05-01", "--end", "2024-05-31")  # fmt: skip
     assert ended.returncode == 3
     assert "secret-of-the-file" not in ended.stderr.lower()
+
+
+def test_the_last_words_of_a_stopped_command_have_the_form_too(tmp_path: Path) -> None:
+    with desk(tmp_path, symbols=["AAAA"], policy=sim.Policy(faults=(sim.Fault("hang", nth=(1,)),))) as place:
+        command = [sys.executable, "-m", "stagingest", "--log-format", "journald", *FETCH]
+        null, pipe = subprocess.DEVNULL, subprocess.PIPE
+        process = subprocess.Popen(command, cwd=tmp_path, env=place.environ, stdout=null, stderr=pipe, text=True)
+        assert place.server.hung.wait(60)
+        process.terminate()
+        said = process.communicate(timeout=60)[1].splitlines()
+    assert process.returncode == 143
+    assert "<4>Terminated; what is staged stays. Continue with:" in said
+    assert all(line.startswith(("<3>", "<4>", "<6>")) for line in said)

@@ -8,8 +8,22 @@ import pytest
 
 import stagingest
 
-PUBLIC = ["__version__", "fetch", "import_universe", "load", "plan", "prune", "repair", "retry", "status", "verify"]
-FUNCTIONS = [name for name in PUBLIC if name != "__version__"]
+PUBLIC = [
+    "Pipeline",
+    "__version__",
+    "bars",
+    "fetch",
+    "import_universe",
+    "load",
+    "plan",
+    "prune",
+    "repair",
+    "retry",
+    "scan",
+    "status",
+    "verify",
+]
+FUNCTIONS = [name for name in PUBLIC if name not in ("__version__", "Pipeline")]
 
 
 def test_the_public_names_are_these() -> None:

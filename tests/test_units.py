@@ -104,6 +104,11 @@ def test_names_that_systemd_would_read_otherwise_are_quoted() -> None:
     assert setting(text, "WorkingDirectory") == ["/srv/100%%"]
 
 
+def test_folders_that_the_services_would_not_see_are_named() -> None:
+    assert SETUP.unseen() == ()
+    assert replace(SETUP, folder="/tmp", state_home="/var/tmp/s").unseen() == ("/tmp", "/var/tmp/s/stagingest")
+
+
 def analyze(place: Path, *line: str) -> "subprocess.CompletedProcess[str]":
     environ = {**os.environ, "XDG_RUNTIME_DIR": str(place), "TZ": "UTC"}
     command = ["systemd-analyze", *line]
@@ -112,14 +117,20 @@ def analyze(place: Path, *line: str) -> "subprocess.CompletedProcess[str]":
 
 @pytest.mark.systemd
 def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
-    for name, text in units(replace(SETUP, root=str(tmp_path / 'a "b" 50%'))).items():
+    program, odd = tmp_path / "a 50% $HOME;" / "program", str(tmp_path / 'a "b" 50% $HOME \\')
+    program.parent.mkdir()
+    program.symlink_to("/bin/true")  # which is looked for
+    setup = replace(SETUP, root=odd, folder=odd, to_folder=odd, program=(str(program),))
+    for name, text in units(setup).items():
         (tmp_path / name).write_text(text)
     ended = analyze(tmp_path, "verify", "--user", *(str(tmp_path / name) for name in TIMERS + SERVICES))
     assert (ended.returncode, ended.stdout + ended.stderr) == (0, "")
 
 
 @pytest.mark.systemd
-@pytest.mark.parametrize(("right", "wrong"), [("Type=exec", "Type=oneshot"), ("LimitCORE", "LimitCode")])
+@pytest.mark.parametrize(
+    ("right", "wrong"), [("Type=exec", "Type=oneshot"), ("LimitCORE", "LimitCode"), ("=/", "=/nowhere/")]
+)
 def test_systemd_would_say_what_is_wrong(tmp_path: Path, right: str, wrong: str) -> None:
     for name, text in units(SETUP).items():
         (tmp_path / name).write_text(text.replace(right, wrong))
@@ -213,13 +224,18 @@ def test_what_no_unit_can_be_made_of_is_refused(here: Path, line: tuple[str, ...
     assert list(here.iterdir()) == []
 
 
-def test_keys_that_others_may_read_are_refused(here: Path) -> None:
+def test_keys_that_others_may_read_or_systemd_may_not_are_refused(here: Path) -> None:
     keys = here / "keys"
     keys.write_text("APCA_API_KEY_ID=x\nAPCA_API_SECRET_KEY=y\n")
     keys.chmod(0o644)
     ended = CliRunner().invoke(stagingest, ["systemd", *INSTALL, "--env-file", "keys"], standalone_mode=False)
     assert "chmod 600" in str(ended.exception)
+    keys.write_text("export APCA_API_KEY_ID=x\n")
     keys.chmod(stat.S_IRUSR)
+    ended = CliRunner().invoke(stagingest, ["systemd", *INSTALL, "--env-file", "keys"], standalone_mode=False)
+    assert "which systemd does not read" in str(ended.exception)
+    keys.chmod(0o600)
+    keys.write_text("APCA_API_KEY_ID=x\n")
     assert "Write your keys" not in run(*INSTALL, "--env-file", "keys").stderr
 
 

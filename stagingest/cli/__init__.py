@@ -10,13 +10,14 @@ from importlib import import_module
 import click
 
 from stagingest import __version__
+from stagingest.cli.configured import lay_under
 from stagingest.cli.options import ReaderGoneError, Terminated, log, log_as, same_command, say
 from stagingest.cli.stopping import Stopping
 from stagingest.errors import StagingestError, UsageError, bug
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "STAGINGEST", "max_content_width": 110}
 _COMMANDS = (
-    *("plan", "fetch", "load", "status", "universe"),
+    *("plan", "fetch", "load", "run", "status", "universe", "config"),
     *("verify", "retry", "prune", "repair", "doctor", "systemd", "sim", "demo", "help"),
 )
 
@@ -51,16 +52,19 @@ class _Commands(click.Group):
     callback=log_as,
     help="How messages are written on stderr: for people, one JSON object a line, or with journald's priorities.",
 )
-def stagingest() -> None:
+@click.pass_context
+def stagingest(context: click.Context) -> None:
     """Backfill market data from rate-limited HTTP APIs.
 
     `fetch` asks a provider with several processes and stages every chunk as a Parquet file under a manifest; `load`
     moves what is staged into DuckDB in set-based statements. Kill either at any time and run the same command again.
 
     Exit codes: 0 done, 1 failed, 2 usage, 3 done but some chunks or symbols failed, 4 credentials or entitlement,
-    5 provider down, 75 the staging directory or database is held by someone else, 130 Ctrl-C, 143 terminated.
+    5 provider down, 7 nothing to do (with --fail-if-empty), 75 the staging directory or database is held by someone
+    else, 130 Ctrl-C, 143 terminated.
     """
     log()  # before anything can be interrupted: no module is imported well within a signal
+    lay_under(context)
 
 
 def main() -> None:

@@ -2,12 +2,14 @@
 
 import shlex
 import sys
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from stagingest.cli import configured
 from stagingest.cli import options as o
 
 if TYPE_CHECKING:
@@ -22,11 +24,11 @@ if TYPE_CHECKING:
 @click.option(
     "--processes", type=click.IntRange(0, 64), help="Worker processes; 0 is in this process.  [default: cores]"
 )
-@click.option(
-    "--lanes", type=click.IntRange(1, 64), help="Requests in flight per process.  [default: as rate and latency need]"
-)
+@o.lanes
 @click.option("--realtime", is_flag=True, help="Ask up to now; needs a plan with recent data.")
-@click.option("--env-file", type=click.Path(path_type=Path, dir_okay=False), help="File of NAME=value lines with keys.")
+@configured.env_file
+@configured.preset
+@o.fail_if_empty
 @click.option("--gzip/--no-gzip", default=True, help="Ask compressed bodies.  [default: gzip]")
 @click.option("--max-requests", type=click.IntRange(1), help="End the run after so many requests, retries included.")
 @click.option("--max-chunks", type=click.IntRange(1), help="End the run after so many chunks.")
@@ -37,7 +39,9 @@ if TYPE_CHECKING:
 @click.option("--in-session", is_flag=True, help="Do nothing, and exit 0, outside the session of New York.")
 @click.option("--log-rate-limits", is_flag=True, help="Say every second on stderr what the rate limiter does.")
 @click.option("--dry-run", is_flag=True, help="Show the plan; ask nothing, make no file.")
-def fetch(as_json: bool, dry_run: bool, in_session: bool, env_file: Path | None, **options: Any) -> None:
+def fetch(
+    as_json: bool, dry_run: bool, in_session: bool, fail_if_empty: bool, env_file: Path | None, **options: Any
+) -> None:
     """Fetch what is missing of DATASET into the staging directory.
 
     DATASET is stock-bars, option-contracts, option-bars or option-snapshots, or names its provider: alpaca/stock-bars.
@@ -46,6 +50,7 @@ def fetch(as_json: bool, dry_run: bool, in_session: bool, env_file: Path | None,
     """
     from stagingest import api
     from stagingest.cli import plan
+    from stagingest.logs import hearing
 
     if in_session and o.out_of_session("fetch", as_json=as_json):
         return
@@ -54,30 +59,26 @@ def fetch(as_json: bool, dry_run: bool, in_session: bool, env_file: Path | None,
         plan.show(asked, as_json=as_json, max_rps=options["max_rps"])
         return
     arguments = o.asked(options)
-    listener = _listener(silent=as_json and not arguments["log_rate_limits"])
-    try:
-        fetched = api.fetch(**arguments, environ=o.environment(env_file), listener=listener)
-    finally:
-        listener.close()
+    listening = listener(silent=as_json and not arguments["log_rate_limits"])
+    with closing(listening), hearing(o.log()):
+        fetched = api.fetch(**arguments, environ=o.environment(env_file), listener=listening)
     if as_json:
-        o.document("fetch", **_document(fetched))
+        o.document("fetch", **document(fetched))
     else:
-        _words(fetched, arguments["staging"], capped=bool(arguments["max_rps"]))
-    sys.exit(fetched.exit_code)
+        words(fetched, arguments["staging"], capped=bool(arguments["max_rps"]))
+    nothing = fail_if_empty and not fetched.summary.planned
+    sys.exit(fetched.exit_code or (7 if nothing else 0))
 
 
-def _listener(*, silent: bool) -> "Bar | Lines | Silent":
+def listener(*, silent: bool) -> "Bar | Lines | Silent":
+    """Who draws how a fetch goes."""
     from stagingest.tally import Silent
 
     if silent:
         return Silent()
-    import logging
+    from stagingest import progress
 
-    from stagingest.logs import Heard
-    from stagingest.progress import listener
-
-    logging.getLogger().addHandler(Heard(o.log()))
-    return listener(o.log())
+    return progress.listener(o.log())
 
 
 _HOW = frozenset(
@@ -85,7 +86,8 @@ _HOW = frozenset(
 ) | {"log_rate_limits"}
 
 
-def _document(fetched: "Fetched") -> dict[str, Any]:
+def document(fetched: "Fetched") -> dict[str, Any]:
+    """The fields of a fetch's JSON."""
     summary = fetched.summary
     return {
         **asdict(summary),
@@ -100,7 +102,8 @@ def _document(fetched: "Fetched") -> dict[str, Any]:
     }
 
 
-def _words(fetched: "Fetched", staging: Path, *, capped: bool) -> None:
+def words(fetched: "Fetched", staging: Path, *, capped: bool = False, alone: bool = True) -> None:
+    """Print what a fetch did, and what comes next when it is `alone`."""
     summary, names = fetched.summary, fetched.question.names
     for note in fetched.question.notes:
         o.say(note)
@@ -124,7 +127,7 @@ def _words(fetched: "Fetched", staging: Path, *, capped: bool) -> None:
     if summary.to_do or summary.ended_by:
         left = f"{summary.to_do} chunks are left. " if summary.to_do else ""
         o.say(f"{left}Continue with:\n  {o.same_command()}")
-    elif summary.rows:
+    elif summary.rows and alone:
         o.say(f"Next: stagingest load --staging {shlex.quote(str(staging))}")
 
 

@@ -18,7 +18,8 @@ _PAGES = Path(__file__).parent.parent / "docs"
 def help(context: click.Context, topic: str) -> None:  # noqa: A001 -- a command is named as it is typed
     """Print the page about TOPIC; without one, name the topics.
 
-    Every command on the pages runs as shown against `stagingest sim`.
+    Every command on the pages runs as shown against `stagingest sim`. In what they print, `...` stands for any text
+    and `…` for a number.
     """
     pages = {path.stem: path.read_text(encoding="utf-8") for path in sorted(_PAGES.glob("*.md"))}
     if topic and topic not in pages:

@@ -41,11 +41,9 @@ if TYPE_CHECKING:
     help="DuckDB's memory; up to 200 MiB more are used.",
 )
 @click.option(
-    "--upsert/--replace",
-    "replace",
-    flag_value=True,
+    "--replace/--upsert",
     default=False,
-    help="Keep rows that a later answer does not repeat, or remove them.  [default: keep]",
+    help="Remove rows that a later answer does not repeat, or keep them.  [default: keep]",
 )
 @click.option("--schema", default="main", show_default=True, help="Schema of the tables; made if absent.")
 @click.option("--threads", type=click.IntRange(1), help="DuckDB's threads.  [default: cores]")
@@ -57,9 +55,17 @@ if TYPE_CHECKING:
 @click.option("--adopt", is_flag=True, help="Load also into a database of other staging directories.")
 @click.option("--follow", is_flag=True, help="Go on while a fetch is under way.")
 @click.option("--lock-timeout", default="0", callback=o.seconds, help="Wait so long (30s, 5min) for a held database.")
+@o.fail_if_empty
 @o.as_json
 def load(
-    staging: tuple[Path, ...], to: str, lock_timeout: float, adopt: bool, follow: bool, as_json: bool, **how: Any
+    staging: tuple[Path, ...],
+    to: str,
+    lock_timeout: float,
+    adopt: bool,
+    follow: bool,
+    fail_if_empty: bool,
+    as_json: bool,
+    **how: Any,
 ) -> None:
     """Load every staged entry that the database's ledger lacks, exactly once however often it is run.
 
@@ -74,9 +80,9 @@ def load(
         adopt=adopt,
         follow=follow,
         how=How(lock_timeout_s=lock_timeout, **how),
-        listener=_warning if as_json else _line,
+        listener=warning if as_json else _line,
     )
-    code = 3 if summary.skipped else 0
+    code = 3 if summary.skipped else 7 if fail_if_empty and not summary.entries else 0
     again = _asked_again_with(summary.pruned, staging[0])
     if as_json:
         used = resource.getrusage(resource.RUSAGE_SELF)
@@ -107,12 +113,13 @@ def _asked_again_with(chunks: "tuple[Chunk, ...]", staging: Path) -> list[str]:
     return [shlex.join(["stagingest", *each, "--staging", str(staging)]) for each in words]
 
 
-def _warning(loaded: "Loaded") -> None:
+def warning(loaded: "Loaded") -> None:
+    """Say what a load warns of."""
     if loaded.warning:
         o.say(f"Warning: {loaded.warning}")
 
 
 def _line(loaded: "Loaded") -> None:
-    _warning(loaded)
+    warning(loaded)
     if sys.stderr.isatty() and loaded.batch:
         o.say(f"batch {loaded.batch}: {loaded.rows:,} of {loaded.rows_due:,} rows")

@@ -51,6 +51,15 @@ max_rps = click.option(
     help="Most requests a second, of this endpoint or of ENDPOINT; may be given several times.",
 )
 
+lanes = click.option(
+    "--lanes",
+    metavar="[ENDPOINT=]N",
+    multiple=True,
+    callback=lambda *given: numbers(*given),
+    help="Requests in flight per process, 1 to 64, here or of ENDPOINT.  [default: as rate and latency need]",
+)
+fail_if_empty = click.option("--fail-if-empty", is_flag=True, help="Exit with 7 when there was nothing to do.")
+
 _QUESTION = (
     click.argument("dataset"),
     click.option(
@@ -246,6 +255,19 @@ def rates(context: click.Context, parameter: click.Parameter, values: tuple[str,
     return found
 
 
+def numbers(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, int] | None:
+    """The values of --lanes: endpoint -> requests in flight, '' standing for the command's own endpoint."""
+    found: dict[str, int] = {}
+    for text in values:
+        name, _, number = text.rpartition("=")
+        if not number.isdecimal() or not 1 <= int(number) <= 64 or (not name and "=" in text):
+            raise UsageError(
+                f"--lanes must be a number from 1 to 64, not {text!r}.", "Write 8 or alpaca/option-bars=8."
+            )
+        found[name] = int(number)
+    return found or None
+
+
 def memory(context: click.Context, parameter: click.Parameter, value: str) -> str:
     """Refuse what is no size."""
     if not re.fullmatch(r"\d+(\.\d+)? ?[KMGT]i?B", value):
@@ -258,9 +280,14 @@ _UNITS_S = {"": 1.0, "s": 1.0, "min": 60.0, "h": 3600.0}
 
 def seconds(context: click.Context, parameter: click.Parameter, value: str) -> float:
     """The seconds in 90, 90s, 5min or 2h."""
+    return duration(parameter.opts[0], value)
+
+
+def duration(name: str, value: str) -> float:
+    """The seconds in 90, 90s, 5min or 2h. Raises UsageError naming what it is the value of."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([a-z]*)", value)
     if not found or found[2] not in _UNITS_S:
-        raise UsageError(f"{parameter.opts[0]} {value!r} is no time.", "Write 30s, 5min or 2h.")
+        raise UsageError(f"{name} {value!r} is no time.", "Write 30s, 5min or 2h.")
     return float(found[1]) * _UNITS_S[found[2]]
 
 

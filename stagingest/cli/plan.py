@@ -26,9 +26,9 @@ def show(options: dict[str, Any], *, as_json: bool, max_rps: dict[str, float]) -
     looked = api.plan(**o.asked(options), max_rps=max_rps)
     own = max_rps.get("") or max_rps.get(looked.question.endpoint.name)
     if as_json:
-        o.document("plan", **_document(looked, own))
+        o.document("plan", **document(looked, own))
     else:
-        _words(looked, own)
+        words(looked, own)
 
 
 def _minutes(requests: int, budget: str, max_rps: float | None) -> float:
@@ -37,7 +37,8 @@ def _minutes(requests: int, budget: str, max_rps: float | None) -> float:
     return requests / (max_rps or BUDGETS[budget].lowest_plan_per_s) / 60
 
 
-def _document(looked: "Looked", max_rps: float | None) -> dict[str, Any]:
+def document(looked: "Looked", max_rps: float | None = None) -> dict[str, Any]:
+    """The fields of a plan's JSON."""
     names = looked.question.names
     found = {
         "endpoint": looked.question.endpoint.name,
@@ -67,7 +68,8 @@ def _budgets(plan: "Plan", max_rps: float | None) -> dict[str, Any]:
     }
 
 
-def _words(looked: "Looked", max_rps: float | None) -> None:
+def words(looked: "Looked", max_rps: float | None = None) -> None:
+    """Print a plan."""
     names = looked.question.names
     o.out(f"plan of {looked.question.endpoint.name}")
     if looked.discovery is not None:

@@ -78,7 +78,9 @@ def install(user: bool, replace: bool, **given: Any) -> None:
     if not user:
         raise UsageError("Units are installed for a user.", "Add --user, or see `stagingest systemd print`.")
     setup = _as_setup(**given)
-    folder, texts = _config_home() / "systemd" / "user", units.units(setup)
+    from stagingest import settings
+
+    folder, texts = Path(settings.places(os.environ).config).parent / "systemd" / "user", units.units(setup)
     there = {name: (folder / name).read_text() for name in texts if (folder / name).exists()}
     differing = [name for name, text in there.items() if text != texts[name]]
     if differing and not replace:
@@ -96,6 +98,8 @@ def install(user: bool, replace: bool, **given: Any) -> None:
 
 
 def _next(setup: "Setup", timers: list[str]) -> None:
+    if setup.unseen():
+        o.say(f"Services see a /tmp of their own, not {o.few(setup.unseen())}: name other folders.", "warning")
     if not Path(setup.env_file).exists():
         o.say(f"Write your keys into {setup.env_file}, NAME=value lines, for you alone (chmod 600).", "warning")
     o.say(
@@ -122,8 +126,10 @@ def _as_setup(
         raise UsageError("Whose contracts?", "Give either --underlyings SPY,AAPL or --symbols-file FILE.")
     if symbols_file:
         lists.from_file(symbols_file)
-    env_file = (env_file or _config_home() / "stagingest" / "env").absolute()
+    env_file = (env_file or Path(settings.places(os.environ).config) / "env").absolute()
     environ = settings.with_env_file(os.environ, env_file if env_file.exists() else None)
+    if env_file.exists() and any(line.lstrip().startswith("export ") for line in env_file.read_text().splitlines()):
+        raise UsageError(f"{env_file} has `export` before a name, which systemd does not read.", "Write NAME=value.")
     folder = destination.folder(to, environ)
     return Setup(
         program=_program(),
@@ -142,7 +148,3 @@ def _program() -> tuple[str, ...]:
     beside = Path(sys.executable).with_name("stagingest")
     found = str(beside) if beside.exists() else shutil.which("stagingest")
     return (found,) if found else (sys.executable, "-m", "stagingest")
-
-
-def _config_home() -> Path:
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")

@@ -92,9 +92,9 @@ def show(name: str, staging: Path, as_json: bool) -> None:
 @o.as_json
 def as_of(name: str, day: str, staging: Path, as_json: bool) -> None:
     """Print who belonged to universe NAME on DAY (YYYY-MM-DD), one symbol a line."""
-    from stagingest import membership, universes, wanting
+    from stagingest import days, membership, universes
 
-    symbols = membership.as_of(universes.members(staging, name), wanting.day("DAY", day))
+    symbols = membership.as_of(universes.members(staging, name), days.day("DAY", day))
     if as_json:
         o.document("universe as-of", universe=name, day=day, symbols=symbols)
         return

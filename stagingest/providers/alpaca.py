@@ -4,7 +4,6 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
-from types import MappingProxyType
 
 from stagingest import planning, sessions
 from stagingest.errors import UsageError
@@ -229,15 +228,7 @@ class OptionSnapshots(Chain):
     path = "/v1beta1/options/snapshots"
     feeds = OPTION_FEEDS
     page_rows = 1_000
-    wire: Mapping[str, str] = MappingProxyType(
-        {
-            "strike_gte": "strike_price_gte",
-            "strike_lte": "strike_price_lte",
-            "option_type": "type",
-            "expiry_gte": "expiration_date_gte",
-            "expiry_lte": "expiration_date_lte",
-        }
-    )
+    wire = ("strike_price_gte", "strike_price_lte", "type", "expiration_date_gte", "expiration_date_lte")
 
     def symbol(self, text: str) -> str | None:
         """The underlying, spelled like a stock."""
@@ -246,6 +237,12 @@ class OptionSnapshots(Chain):
     def plain(self, series: Series) -> tuple[tuple[str, str], ...]:
         """The feed, always."""
         return (("feed", series["feed"]),)
+
+    def ahead(self, request: Request, body: bytes) -> Request | None:
+        """The request with the page token that stands last in the body."""
+        from stagingest.providers import paging
+
+        return paging.following(request, paging.last_member(body, "next_page_token"))
 
     def read(self, chunk: Chunk, request: Request, body: bytes) -> Page:
         """The page in `body`. Raises PageError."""

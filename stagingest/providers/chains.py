@@ -9,8 +9,9 @@ from stagingest.model import Chunk, Cut, Grid, Kind, Page, Request, Series
 from stagingest.providers import options as o
 
 TYPES = ("call", "put")
-_BOUNDS = ("strike_gte", "strike_lte", "option_type", "expiry_gte", "expiry_lte")
+BOUNDS = ("strike_gte", "strike_lte", "option_type", "expiry_gte", "expiry_lte")
 _CONTRACTS_PER_CHAIN = 2_500
+_ROW_BYTES = 60  # measured by `scripts/bench snapshots`
 
 
 class Chain(ABC):
@@ -26,16 +27,16 @@ class Chain(ABC):
     feeds: tuple[str, ...]
     """Where quotes may come from, the default first; () when there is no choice and the column is ''."""
     page_rows: int
-    wire: Mapping[str, str]
-    """Name of each bound on the wire."""
+    wire: tuple[str, ...]
+    """What the bounds are called on the wire, in the order of BOUNDS."""
 
     def canonical(self, options: Mapping[str, str]) -> Series:
         """Option `feed` (the first of the endpoint's is the default) and bounds, all inclusive: `strike_gte`,
         `strike_lte`, `option_type`, `expiry_gte`, `expiry_lte`. Raises UsageError.
         """
-        o.known(self.name, options, ("feed", *_BOUNDS) if self.feeds else _BOUNDS)
+        o.known(self.name, options, ("feed", *BOUNDS) if self.feeds else BOUNDS)
         feed = o.one_of("feed", options.get("feed") or self.feeds[0], self.feeds) if self.feeds else ""
-        given = {name: options.get(name) or "" for name in _BOUNDS}
+        given = {name: options.get(name) or "" for name in BOUNDS}
         for name in ("strike_gte", "strike_lte"):
             given[name] = given[name] and str(o.strike(name, given[name]))
         for name in ("expiry_gte", "expiry_lte"):
@@ -55,7 +56,7 @@ class Chain(ABC):
 
     def cut(self, series: Series) -> Cut:
         """One underlying a chunk."""
-        return Cut(Grid(), 1, _CONTRACTS_PER_CHAIN, page_rows=self.page_rows)
+        return Cut(Grid(), 1, _CONTRACTS_PER_CHAIN, page_rows=self.page_rows, row_bytes=_ROW_BYTES)
 
     def final_before(self, series: Series, asked_at: datetime) -> date:
         """No day: a moment answers for none, and is asked again whenever somebody asks."""
@@ -67,13 +68,19 @@ class Chain(ABC):
 
     def first(self, chunk: Chunk, not_after: datetime | None = None) -> Request:
         """The first page; the bounds hold on the provider's side."""
-        bounds = ((self.wire[name], chunk.series[name]) for name in _BOUNDS if chunk.series[name])
+        bounds = (
+            (wire, chunk.series[name]) for name, wire in zip(BOUNDS, self.wire, strict=True) if chunk.series[name]
+        )
         query = (*self.plain(chunk.series), *bounds, ("limit", str(self.page_rows)))
         return Request(self.budget, f"{self.path}/{chunk.symbols[0]}", query)
 
     @abstractmethod
     def plain(self, series: Series) -> tuple[tuple[str, str], ...]:
         """Parameters that are sent whatever the bounds."""
+
+    @abstractmethod
+    def ahead(self, request: Request, body: bytes) -> Request | None:
+        """What `read` will call the next request, guessed without reading: None where that is not easily seen."""
 
     @abstractmethod
     def read(self, chunk: Chunk, request: Request, body: bytes) -> Page:

@@ -163,7 +163,7 @@ def _epoch(names: Sequence[str], place: Place, values: list[Any]) -> pa.Array:
     _check_types(names, place, values, _WHOLE, "a whole number")
     stamps = _integers(values)
     if stamps is not None and (pc.min(stamps).as_py() or 0) >= _UNITS_US[-1][0]:
-        return pc.divide(stamps, _NS).cast(pa.timestamp("us"))
+        return pc.divide(stamps, _NS).view(pa.timestamp("us"))
     micros = [_micros(names[at], place, value) for at, value in enumerate(values)]
     return pa.array(micros, pa.int64()).cast(pa.timestamp("us"))
 

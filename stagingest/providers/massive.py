@@ -234,7 +234,7 @@ def _cut(timeframe: Timeframe, rows: float, minutes: float) -> Cut:
     """
     base_rows = max(1.0, (minutes if timeframe.intraday else 1.0) / rows)
     target = min(PAGE_BASE, int(_CHUNK_PAGES * PAGE_BASE / base_rows))
-    return Cut(timeframe.grid, 1, rows, target, PAGE_BASE, base_rows)
+    return Cut(timeframe.grid, 1, rows, target, PAGE_BASE, base_rows=base_rows)
 
 
 def _interval(options: Mapping[str, str]) -> str:

@@ -1,8 +1,6 @@
 """Massive's option chains: `GET /v3/snapshot/options/{underlying}`, pages by cursor."""
 
 import re
-from collections.abc import Mapping
-from types import MappingProxyType
 
 from stagingest.model import Chunk, Page, Request, Series
 from stagingest.providers.chains import Chain
@@ -20,15 +18,7 @@ class OptionSnapshots(Chain):
     path = "/v3/snapshot/options"
     feeds = ()
     page_rows = 250
-    wire: Mapping[str, str] = MappingProxyType(
-        {
-            "strike_gte": "strike_price.gte",
-            "strike_lte": "strike_price.lte",
-            "option_type": "contract_type",
-            "expiry_gte": "expiration_date.gte",
-            "expiry_lte": "expiration_date.lte",
-        }
-    )
+    wire = ("strike_price.gte", "strike_price.lte", "contract_type", "expiration_date.gte", "expiration_date.lte")
 
     def symbol(self, text: str) -> str | None:
         """`brk/b` and `BRK-B` are `BRK.B`; an index is `I:SPX`."""
@@ -50,3 +40,9 @@ class OptionSnapshots(Chain):
         snapshots.check_rows(rows, self.page_rows)
         table, unknown = snapshots.massive_table(chunk, rows, body)
         return Page(table, massivepaging.following(request, envelope), unknown)
+
+    def ahead(self, request: Request, body: bytes) -> Request | None:
+        """The cursor of the address that stands last in the body."""
+        from stagingest.providers import massivepaging, paging
+
+        return massivepaging.following(request, paging.last_member(body, "next_url"))

@@ -43,3 +43,11 @@ def following(request: Request, envelope: Mapping[str, Any]) -> Request | None:
         raise PageError(f"The next_page_token is a {type(token).__name__} instead of text.")
     kept = tuple(pair for pair in request.query if pair[0] != "page_token")
     return Request(request.budget, request.path, (*kept, ("page_token", token)))
+
+
+def last_member(body: bytes, name: str) -> dict[str, str]:
+    """The plain text member of that name that stands last in a body of JSON; empty where there is none."""
+    opening = b'"%s":"' % name.encode()
+    start = body.rfind(opening) + len(opening)
+    text = body[start : body.find(b'"', start)] if start >= len(opening) else b"\\"
+    return {} if b"\\" in text or not text.isascii() else {name: text.decode()}

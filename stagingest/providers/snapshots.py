@@ -96,14 +96,11 @@ def massive_table(chunk: Chunk, rows: Sequence[dict[str, Any]], text: bytes) -> 
     """
     if not rows:
         return None, frozenset()
-    details = _details(rows)
-    names = [detail["ticker"].removeprefix("O:") for detail in details]
-    if "" in names:
-        raise PageError("A snapshot's details.ticker is empty.")
+    names = _names(rows)
     bounds = _Bounds.of(chunk.series)
     if bounds:
-        for name, detail in zip(names, details, strict=True):
-            if not _within(bounds, detail):
+        for name, row in zip(names, rows, strict=True):
+            if not _within(bounds, row["details"]):
                 raise _stranger(name, chunk)
     parents = {str(each["ticker"]) for each in objects_of(names, rows, "underlying_asset") if "ticker" in each}
     if {_bare(parent) for parent in parents} - {_bare(chunk.symbols[0])}:
@@ -116,12 +113,21 @@ def massive_table(chunk: Chunk, rows: Sequence[dict[str, Any]], text: bytes) -> 
     return _table(names, columns), frozenset[str]().union(*rows) - _KNOWN
 
 
-def _details(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    details: list[Any] = [row.get("details") for row in rows]
-    if set(map(type, details)) != {dict} or {type(detail.get("ticker")) for detail in details} != {str}:
-        odd = next(each for each in details if type(each) is not dict or type(each.get("ticker")) is not str)
-        raise PageError(f"A snapshot has no details.ticker: its details are {odd!r:.80}.")
-    return details
+def _names(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The contract of each row. Raises PageError for a row that does not say."""
+    try:
+        names = [row["details"]["ticker"].removeprefix("O:") for row in rows]
+    except (KeyError, TypeError, AttributeError):
+        names = [""]
+    if "" in names:
+        odd = next((row for row in rows if not _is_named(row.get("details"))), rows[0])
+        raise PageError(f"A snapshot has no details.ticker: its details are {odd.get('details')!r:.80}.")
+    return names
+
+
+def _is_named(details: Any) -> bool:
+    ticker = details.get("ticker") if isinstance(details, dict) else None
+    return isinstance(ticker, str) and ticker.removeprefix("O:") != ""
 
 
 def _within(bounds: "_Bounds", detail: dict[str, Any]) -> bool:

@@ -1,6 +1,5 @@
 """A DuckDB database file as a target: rows and ledger in one transaction."""
 
-import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 from stagingest import ddl, disk, sql
 from stagingest.datasets import DATASETS, Table
 from stagingest.errors import StagingError, TargetError
-from stagingest.settings import free_bytes
+from stagingest.settings import cores, free_bytes
 from stagingest.targets import Receipt, columns_of, datasets_where, naming, steps_from
 from stagingest.targets.batch import Batch
 from stagingest.targets.duckfile import Connection, connect, read
@@ -59,7 +58,7 @@ class DuckDB:
         self.name = str(self.path)
         self._settings: dict[str, Any] = {
             "memory_limit": _nine_tenths(memory_limit),
-            "threads": threads or len(os.sched_getaffinity(0)),
+            "threads": threads or cores(),
             "storage_compatibility_version": storage_version,
             "preserve_insertion_order": not fast,
         }

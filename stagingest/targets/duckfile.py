@@ -122,6 +122,28 @@ def read(path: Path, text: str, *, schema: str = "main", **values: Any) -> tuple
         raise _refusal(path, error) from error
 
 
+def stream(path: Path, text: str, schema: pa.Schema, batch_rows: int, **values: Any) -> pa.RecordBatchReader:
+    """The rows of a query as batches of a schema; the file stays open, read-only, until they are read or dropped.
+
+    Raises as `read`.
+    """
+    try:
+        db = duckdb.connect(str(path), read_only=True, config=dict(_SETTINGS))
+        found = db.sql(text, params=values or None)
+    except duckdb.CatalogException as error:
+        raise NoTableError(str(_failure(path, error))) from error
+    except duckdb.Error as error:
+        raise _refusal(path, error) from error
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        with db:
+            reader: pa.RecordBatchReader = found.to_arrow_reader(batch_rows)
+            for batch in reader:
+                yield from pa.Table.from_batches([batch]).cast(schema).to_batches()
+
+    return pa.RecordBatchReader.from_batches(schema, batches())
+
+
 def _refusal(path: Path, error: duckdb.Error) -> BaseException:
     text = str(error)
     if "Could not set lock" in text:

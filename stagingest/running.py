@@ -1,0 +1,233 @@
+"""A profile: several fetches, one after the other, and a load that follows them into one target."""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stagingest import api, askable, catalog, config, lists, presets, settings
+from stagingest.errors import HeldError, StagingError, StagingestError, UsageError
+from stagingest.lost import there
+from stagingest.model import Kind
+
+if TYPE_CHECKING:
+    from stagingest.api import Fetched, Looked
+    from stagingest.destination import How
+    from stagingest.loaded import LoadSummary
+    from stagingest.loading import Listener as LoadListener
+    from stagingest.supervising import Listener
+
+ROUND_S = 5.0
+"""Between two loads while a fetch is under way."""
+_HOW = ("max_rps", "lanes", "processes", "realtime", "resume", "gzip", "fail_fast")
+_CAPS = ("max_requests", "max_chunks", "max_minutes")
+_FILES = ("symbols_file",)
+_LISTS = frozenset(("symbols", "underlyings", "watchlist", "index", "symbols_file"))
+_PROFILE = ("staging", "to", "preset", "steps", "lock_timeout", "memory_limit")
+_WORST = (130, 143, 75, 1, 4, 5, 3, 7, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A fetch of a profile: the dataset, and keywords of `stagingest.fetch`."""
+
+    dataset: str
+    asked: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What `[profile.NAME]` says.
+
+    Args:
+        steps: in the order they run: listings first, for bars are asked of the contracts they find.
+        staging: the staging directory. to: the target, as in `load`.
+        lock_timeout: how long the last load waits for a target that somebody else has, as in `load`.
+        memory_limit: as in `load`.
+    """
+
+    name: str
+    steps: tuple[Step, ...]
+    staging: str = "staging"
+    to: str = "market.duckdb"
+    lock_timeout: str = "0"
+    memory_limit: str = "1GB"
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What a run did: of each step what it did or the error that ended it, and what was loaded."""
+
+    steps: tuple[tuple[str, "Fetched | StagingestError"], ...]
+    loaded: "LoadSummary | StagingestError | None"
+
+    @property
+    def exit_code(self) -> int:
+        """The worst of all, in the order of DESIGN section 7."""
+        codes = [found.exit_code for _, found in self.steps]
+        if isinstance(self.loaded, StagingestError):
+            codes.append(self.loaded.exit_code)
+        elif self.loaded is not None and self.loaded.skipped:
+            codes.append(3)
+        return min(codes, key=lambda code: _WORST.index(code) if code in _WORST else 3, default=0)
+
+
+def profile(name: str, found: config.Config, preset: str = "") -> Profile:
+    """The profile of that name, its steps complete: a step's own words over the profile's preset.
+
+    Raises UsageError naming the file, and the nearest name.
+    """
+    source = found.table("profile", name)
+    where, said = f"{source.file}: [profile.{name}]", dict(source.value)
+    config.check_names(where, said, _PROFILE)
+    steps = said.pop("steps", [])
+    if not isinstance(steps, list) or not steps or not all(isinstance(step, dict) for step in steps):
+        raise UsageError(f"{where} has no steps.", f"Write [[profile.{name}.steps]] with a dataset.")
+    under = _keywords(where, presets.preset(preset or str(said.pop("preset", "balanced")), found))
+    said.pop("preset", None)
+    made = [_step(f"{where} step {number}", step, under) for number, step in enumerate(steps, 1)]
+    made.sort(key=lambda step: catalog.resolve(step.dataset, step.asked.get("provider")).kind is not Kind.LISTING)
+    return Profile(name, tuple(made), **{key: str(value) for key, value in said.items()})
+
+
+def _step(where: str, said: Mapping[str, Any], under: Mapping[str, Any]) -> Step:
+    asked = {name.replace("-", "_"): value for name, value in said.items()}
+    dataset = asked.pop("dataset", None)
+    if not isinstance(dataset, str):
+        raise UsageError(f"{where} names no dataset.", 'Write dataset = "stock-bars".')
+    config.check_names(where, asked, [*askable.Asked.__annotations__, *_HOW, *_CAPS, *_FILES])
+    for name in _LISTS & asked.keys():
+        value = asked[name]
+        asked[name] = value if isinstance(value, list) else str(value).split(",")
+    for file in asked.pop("symbols_file", ()):
+        asked["symbols"] = [*asked.get("symbols", ()), *lists.from_file(file)]
+    return Step(dataset, {**under, **_keywords(where, asked)})
+
+
+def _keywords(where: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Rates and lanes as the library takes them: by endpoint."""
+    found = dict(asked)
+    for name, kind in (("max_rps", float), ("lanes", int)):
+        if name in found and not isinstance(found[name], Mapping):
+            values = found[name] if isinstance(found[name], list) else [found[name]]
+            try:
+                pairs = [str(value).rpartition("=")[::2] for value in values]
+                found[name] = {endpoint: kind(number) for endpoint, number in pairs}
+            except ValueError:
+                raise UsageError(f"{where}: {name} = {found[name]!r} is no number.", "Write 3.3 or 8.") from None
+    return found
+
+
+def looked(plan: Profile, clock: Callable[[], datetime] = settings.utc_now) -> list["Looked"]:
+    """The plan of every step; asks nothing. Raises UsageError for a step that cannot be asked."""
+    asked = (dict(step.asked) for step in plan.steps)
+    plans = ({name: value for name, value in each.items() if name not in (*_HOW, *_CAPS)} for each in asked)
+    return [
+        api.plan(step.dataset, staging=plan.staging, clock=clock, **words)
+        for step, words in zip(plan.steps, plans, strict=True)
+    ]
+
+
+@dataclass
+class _Loader:
+    """Loads what is staged again and again in a thread of its own, until it is told that this is the last time."""
+
+    once: Callable[..., "LoadSummary"]
+    done: "LoadSummary | None" = None
+    failed: StagingestError | None = None
+    _over: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self._thread = threading.Thread(target=self._rounds, name="load", daemon=True)
+        self._thread.start()
+
+    def _rounds(self) -> None:
+        while not self._over.wait(ROUND_S):
+            self._load(last=False)
+            if self.failed:
+                return
+
+    def _load(self, *, last: bool) -> None:
+        try:
+            found = self.once(last=last)
+        except HeldError as error:
+            self.failed = error if last else None
+        except StagingestError as error:
+            self.failed = error
+        else:
+            self.done = found if self.done is None else self.done + found
+
+    def stop(self) -> None:
+        """No further round; the one under way ends first."""
+        self._over.set()
+        self._thread.join()
+
+    def finish(self) -> "LoadSummary | StagingestError | None":
+        """Load the rest: what all rounds did, or the error that ended them."""
+        self.stop()
+        if not self.failed:
+            self._load(last=True)
+        return self.failed or self.done
+
+
+def run(
+    plan: Profile,
+    *,
+    how: "How | None" = None,
+    environ: Mapping[str, str] | None = None,
+    listener: "Listener | None" = None,
+    load_listener: "LoadListener | None" = None,
+    clock: Callable[[], datetime] = settings.utc_now,
+) -> Ran:
+    """Fetch every step and load what they stage, meanwhile and afterwards; the same call continues after anything.
+
+    A step that fails leaves the others: its error is in the answer. A step that cannot be asked raises before anything
+    is.
+
+    Raises UsageError as `looked`.
+    """
+    with suppress(StagingError):  # what a killed fetch left is for the next one to mend
+        looked(plan, clock)
+    steps: list[tuple[str, Fetched | StagingestError]] = []
+
+    def once(*, last: bool) -> "LoadSummary":
+        from dataclasses import replace
+
+        from stagingest.destination import How
+
+        patient = how or How(memory_limit=plan.memory_limit)
+        patient = patient if last else replace(patient, lock_timeout_s=0.0)
+        return api.load(plan.staging, plan.to, how=patient, listener=load_listener)
+
+    loader: _Loader | None = None
+    try:
+        for step in plan.steps:
+            try:
+                found: Fetched | StagingestError = api.fetch(
+                    step.dataset, staging=plan.staging, environ=environ, listener=listener, clock=clock, **step.asked
+                )
+            except StagingestError as error:
+                found = error
+            steps.append((step.dataset, found))
+            if loader is None and there(Path(plan.staging)):
+                loader = _Loader(once)
+    except BaseException:
+        if loader:
+            loader.stop()
+        raise
+    return Ran(tuple(steps), loader.finish() if loader else None)
+
+
+def problems(found: config.Config) -> Sequence[str]:
+    """What is wrong with presets and profiles, a sentence each."""
+    said = []
+    for kind, check in (("preset", lambda name: presets.preset(name, found)), ("profile", lambda n: profile(n, found))):
+        for name in found.named.get(kind, {}):
+            try:
+                check(name)
+            except UsageError as error:
+                said.append(str(error))
+    return said
