@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from stagingest import catalog, settings
-from stagingest.config import Config
+from stagingest.config import Config, check_names
 from stagingest.errors import UsageError
 
 NAMES = ("conservative", "balanced", "aggressive")
+_OF_ENDPOINTS = ("max_rps", "lanes")
 
 
 def preset(name: str, config: Config) -> dict[str, Any]:
@@ -41,17 +42,31 @@ def preset(name: str, config: Config) -> dict[str, Any]:
 def flat(table: Mapping[str, Any]) -> dict[str, Any]:
     """A table with tables of endpoints in it as plain options: `[ENDPOINT=]N` of each rate and number of lanes."""
     found = {name.replace("-", "_"): value for name, value in table.items() if not isinstance(value, dict)}
-    for name in ("max_rps", "lanes"):
-        if name in found and not isinstance(found[name], list):
-            found[name] = [str(found[name])]
+    for name in _OF_ENDPOINTS:
+        if name in found:
+            given = found[name] if isinstance(found[name], list) else [found[name]]
+            found[name] = [str(value) for value in given]
+            for value in found[name]:
+                _check(name, value.rpartition("=")[2])
     for endpoint, values in table.items():
         if isinstance(values, dict):
             catalog.asked(endpoint)
             for name, value in values.items():
-                if name not in ("max_rps", "lanes"):
-                    raise UsageError(f"{endpoint} has no option {name!r} of its own.", "It has max_rps and lanes.")
+                check_names(f"[endpoint.{endpoint!r}]", [name], _OF_ENDPOINTS)
+                _check(name, str(value))
                 found[name] = [*found.get(name, []), f"{endpoint}={value}"]
     return found
+
+
+def _check(name: str, text: str) -> None:
+    """Raise UsageError for a rate or a number of lanes that cannot be one."""
+    try:
+        number = float(text) if name == "max_rps" else int(text)
+    except ValueError:
+        number = 0
+    if not 0 < number <= (settings.MOST_LANES if name == "lanes" else 1e9):
+        most = f"from 1 to {settings.MOST_LANES}" if name == "lanes" else "greater than 0"
+        raise UsageError(f"{name} must be a number {most}, not {text!r}.")
 
 
 def _nearest(name: str, known: list[str]) -> str:

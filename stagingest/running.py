@@ -1,7 +1,7 @@
 """A profile: several fetches, one after the other, and a load that follows them into one target."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -221,13 +221,21 @@ def run(
     return Ran(tuple(steps), loader.finish() if loader else None)
 
 
-def problems(found: config.Config) -> Sequence[str]:
-    """What is wrong with presets and profiles, a sentence each."""
-    said = []
-    for kind, check in (("preset", lambda name: presets.preset(name, found)), ("profile", lambda n: profile(n, found))):
-        for name in found.named.get(kind, {}):
+def problems(found: config.Config, options: Iterable[str]) -> Sequence[str]:
+    """What is wrong with endpoints, presets and profiles, a sentence each; `options` are those of a fetch."""
+    known, said = list(options), []
+
+    def endpoint(name: str) -> None:
+        presets.flat({name: found.named["endpoint"][name].value})
+
+    def preset(name: str) -> None:
+        config.check_names(f"[preset.{name}]", presets.preset(name, found), known)
+
+    for kind, check in (("endpoint", endpoint), ("preset", preset), ("profile", lambda name: profile(name, found))):
+        for name, source in found.named.get(kind, {}).items():
             try:
                 check(name)
             except UsageError as error:
-                said.append(str(error))
+                where = f"{source.file}: "
+                said.append(str(error) if str(error).startswith(where) else f"{where}[{kind}.{name}]: {error}")
     return said

@@ -209,6 +209,24 @@ def test_config_is_written_once_and_checked(place: Desk) -> None:
         assert near in checked.stderr
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('[endpoint."alpaca/option-bar"]\nlanes = 3\n', "The nearest is alpaca/option-bars"),
+        ('[endpoint."alpaca/option-bars"]\nlane = 3\n', "The nearest is lanes"),
+        ('[endpoint."alpaca/option-bars"]\nlanes = 99\n', "lanes must be a number from 1 to 64, not '99'"),
+        ('[preset.mine]\nmax_rps = "x"\n', "max_rps must be a number greater than 0, not 'x'"),
+        ("[preset.mine]\nmaxrps = 1\n", "The nearest is max_rps"),
+    ],
+)
+def test_endpoints_and_presets_are_checked_too_and_the_file_is_named(place: Desk, text: str, says: str) -> None:
+    written(place.root / "stagingest.toml", text)
+    checked = tool(place, "config", "check")
+    assert checked.returncode == 2
+    assert checked.stderr.startswith("stagingest.toml: ")
+    assert says in checked.stderr
+
+
 def test_a_run_killed_at_any_time_continues_with_the_same_command(place: Desk) -> None:
     head, last = PROFILE.partition("[[")[0], PROFILE.rpartition("[[")[2]
     written(place.root / "stagingest.toml", f'{head}[[{last}end = "2024-05-31"\n')

@@ -121,7 +121,7 @@ def check(context: click.Context) -> None:
     root = context.find_root().command
     assert isinstance(root, click.Group)
     names = root.list_commands(context)
-    wrong = list(running.problems(found))
+    wrong = list(running.problems(found, configured.options_of(_command(context, "fetch"))))
     known: set[str] = set()
     for name in names:
         command = root.get_command(context, name)
