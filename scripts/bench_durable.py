@@ -13,14 +13,15 @@ import time
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-from stagingest import disk, staging
-from stagingest.acknowledging import Acknowledger, Course
-from stagingest.manifest import Manifest
-from stagingest.model import Chunk, Outcome, Series, Window
-from stagingest.orders import Order, Part, Result
-from stagingest.providers.alpaca import StockBars
-from stagingest.supervising import GROUP_CHUNKS
-from stagingest.tally import Tally
+from stagingest.fetching.commit import GROUP_CHUNKS, Committer, RunContext
+from stagingest.fetching.summary import RunCounts
+from stagingest.model.chunk import Chunk, Series
+from stagingest.model.task import Outcome, PartFile, Task, TaskResult
+from stagingest.model.windows import Window
+from stagingest.providers.alpaca.endpoints import StockBars
+from stagingest.staging import directory, parts
+from stagingest.staging.manifest import Manifest
+from stagingest.system import disk
 
 MOST_MS = 0.6
 BYTES = 60_000
@@ -39,20 +40,20 @@ def main() -> int:
 
 
 def one(root: Path, series: Series, number: int) -> tuple[float, float]:
-    root = staging.prepare(root)
+    root = directory.prepare(root)
     data = os.urandom(BYTES)
     chunks = tuple(Chunk(series, (f"S{index}",), WINDOW) for index in range(number))
     with Manifest.write(root) as manifest:
         manifest.begin("bench", [str(series)], NOW)
         manifest.plan(chunks, "bench")
-        acks = Acknowledger(Course("bench", root, (), chunks, {}), manifest, Tally(), lambda: NOW)
+        acks = Committer(RunContext("bench", root, (), chunks, {}), manifest, RunCounts(), lambda: NOW)
         began = time.perf_counter(), time.process_time()
         for index, chunk in enumerate(chunks):
-            order = Order("bench", index, chunk)
-            staging.begin_part(root, order.part)
+            order = Task("bench", index, chunk)
+            parts.begin_part(root, order.part)
             disk.fill(root / "tmp" / f"{order.part}.part", data)
-            part = Part(order.part, BYTES, "0" * 64, 100)
-            acks.close(order, Result(Outcome.STAGED, "", NOW, part, ((f"S{index}", 100),)))
+            part = PartFile(order.part, BYTES, "0" * 64, 100)
+            acks.close(order, TaskResult(Outcome.STAGED, "", NOW, part, ((f"S{index}", 100),)))
             if acks.waiting == GROUP_CHUNKS:
                 acks.flush()
         acks.flush()

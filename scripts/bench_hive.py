@@ -16,14 +16,16 @@ from pathlib import Path
 import pyarrow as pa
 from bench_load import ASKED_AT, CONSTANTS, DATA, _prices, _text, apart, medians, spent, staged_files
 
-from stagingest import sessions, staging
-from stagingest.datasets import arrow_schema
-from stagingest.loading import load
-from stagingest.manifest import Ack, Manifest
-from stagingest.model import Chunk, Outcome, Series, Window
-from stagingest.orders import Order, Result
-from stagingest.sources import Staged
-from stagingest.targets.parquet import Hive
+from stagingest.loading.loader import load
+from stagingest.loading.source import Staged
+from stagingest.model import calendar
+from stagingest.model.chunk import Chunk, Series
+from stagingest.model.datasets import arrow_schema
+from stagingest.model.task import Outcome, Task, TaskResult
+from stagingest.model.windows import Window
+from stagingest.staging import directory, parts
+from stagingest.staging.manifest import Commit, Manifest
+from stagingest.targets.parquet.target import ParquetTree
 
 CPU_RATIO, PEAK_MIB = 6.5, 500
 MINUTES = {**CONSTANTS, "interval": "1min"}
@@ -32,7 +34,7 @@ MONTHS = [date(2022 + number // 12, number % 12 + 1, 1) for number in range(24)]
 
 def _rows(symbol: str, months: list[date], per_month: int) -> pa.Table:
     """`per_month` minute bars of a symbol in each month."""
-    opens = [sessions.after(month, 1) for month in months]
+    opens = [calendar.after(month, 1) for month in months]
     ts = [
         datetime.combine(day, datetime.min.time()) + timedelta(hours=15, minutes=n)
         for day in opens
@@ -53,21 +55,21 @@ def _rows(symbol: str, months: list[date], per_month: int) -> pa.Table:
 
 def stage(root: Path, symbols: int, per_month: int) -> int:
     """A staged file for each symbol and half of the months; the rows staged."""
-    staging.prepare(root)
+    directory.prepare(root)
     series = Series.of("alpaca/stock-bars", MINUTES)
     acks = []
     for number in range(symbols):
         for half in (MONTHS[:12], MONTHS[12:]):
             name = f"S{number:05}"
             window = Window(half[0], date(half[-1].year + 1, 1, 1))
-            order = Order("bench", len(acks), Chunk(series, (name,), window))
-            staging.begin_part(root, order.part)
-            part = staging.write_part(root, order.part, _rows(name, half, per_month), {})
-            (path,) = staging.settle(root, "alpaca/stock-bars", [part])
-            result = Result(
+            order = Task("bench", len(acks), Chunk(series, (name,), window))
+            parts.begin_part(root, order.part)
+            part = parts.write_part(root, order.part, _rows(name, half, per_month), {})
+            (path,) = directory.publish_parts(root, "alpaca/stock-bars", [part])
+            result = TaskResult(
                 Outcome.STAGED, asked_at=datetime(2024, 6, 1, tzinfo=UTC), part=part, symbol_rows=((name, part.rows),)
             )
-            acks.append(Ack(order, result, True, ASKED_AT, DATA.schema, path))
+            acks.append(Commit(order, result, True, ASKED_AT, DATA.schema, path))
     with Manifest.write(root) as manifest:
         manifest.plan([ack.order.chunk for ack in acks], "bench")
         manifest.record(acks)
@@ -76,7 +78,7 @@ def stage(root: Path, symbols: int, per_month: int) -> int:
 
 def tree(root: Path, place: Path) -> None:
     with Staged(root) as source:
-        load([source], Hive(place / "tree"))
+        load([source], ParquetTree(place / "tree"))
 
 
 def one(root: Path, place: Path) -> None:

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
-from stagingest import sim
+from stagingest.sim.market import generated
 
 JOBS = (("1Day", "2016-01-04", "2025-12-31", 200), ("1Min", "2025-06-02", "2025-06-03", 500))
 LOOP = """
@@ -68,7 +68,7 @@ def imitation(latency_ms: float) -> Iterator[dict[str, str]]:
 
 def loop(folder: Path, environ: dict[str, str]) -> tuple[float, int]:
     """CPU seconds and rows of the plain loop."""
-    names = sim.names(500)
+    names = generated.names(500)
     jobs = [(timeframe, start, end, names[:number]) for timeframe, start, end, number in JOBS]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
@@ -82,7 +82,7 @@ def tool(folder: Path, environ: dict[str, str], *more: str) -> tuple[float, int,
     """CPU seconds, rows and peak memory of two fetches and a load by the command line."""
     cpu_s, peak = 0.0, 0
     for timeframe, start, end, number in JOBS:
-        (folder / "names.txt").write_text("\n".join(sim.names(500)[:number]))
+        (folder / "names.txt").write_text("\n".join(generated.names(500)[:number]))
         words = ["fetch", "stock-bars", "--symbols-file", "names.txt", "-t", timeframe, "--start", start, "--end", end]
         document = command(folder, environ, *words, "--no-gzip", "--max-rps", "100000", *more)
         cpu_s += document["cpu_s"]

@@ -21,18 +21,20 @@ from statistics import median
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stagingest import sessions, staging
-from stagingest.datasets import arrow_schema, dataset
-from stagingest.loading import load
-from stagingest.manifest import Ack, Manifest
-from stagingest.model import Chunk, Outcome, Series, Window
-from stagingest.orders import Order, Result
-from stagingest.sources import Staged
+from stagingest.loading.loader import load
+from stagingest.loading.source import Staged
+from stagingest.model import calendar
+from stagingest.model.chunk import Chunk, Series
+from stagingest.model.datasets import arrow_schema, dataset
+from stagingest.model.task import Outcome, Task, TaskResult
+from stagingest.model.windows import Window
+from stagingest.staging import directory, parts
+from stagingest.staging.manifest import Commit, Manifest
 
 RUN = "bench"
 ASKED_AT = datetime(2024, 6, 1, tzinfo=UTC)
 WINDOW = Window(date(2021, 7, 8), date(2024, 1, 1))
-SESSIONS = list(sessions.between(WINDOW.start, WINDOW.end))
+SESSIONS = list(calendar.between(WINDOW.start, WINDOW.end))
 STAMPS = [datetime.combine(day, clock(5)) for day in SESSIONS]
 DATA = dataset("stock-bars")
 CONSTANTS = {"interval": "1d", "feed": "sip", "adjustment": "raw", "currency": "USD", "asof": ""}
@@ -96,17 +98,17 @@ def _tables(rows: int, file_rows: int, first: int, last: int) -> Iterator[tuple[
 def stage(root: Path, rows: int, file_rows: int, *, first: int = 0, last: int = len(SESSIONS), run: str = RUN) -> int:
     """Fill a staging directory with bars of the `last` sessions of the symbols from number `first`; the rows staged."""
     window = Window(SESSIONS[-last], WINDOW.end)
-    staging.prepare(root)
+    directory.prepare(root)
     series = Series.of("alpaca/stock-bars", CONSTANTS)
     acks = []
     for number, (symbols, table) in enumerate(_tables(rows, file_rows, first, last), 1):
-        order = Order(run, number, Chunk(series, symbols, window))
-        staging.begin_part(root, order.part)
-        part = staging.write_part(root, order.part, table, {})
-        (path,) = staging.settle(root, "alpaca/stock-bars", [part])
+        order = Task(run, number, Chunk(series, symbols, window))
+        parts.begin_part(root, order.part)
+        part = parts.write_part(root, order.part, table, {})
+        (path,) = directory.publish_parts(root, "alpaca/stock-bars", [part])
         counts = tuple((symbol, last) for symbol in symbols)
-        result = Result(Outcome.STAGED, asked_at=ASKED_AT, part=part, symbol_rows=counts)
-        acks.append(Ack(order, result, True, ASKED_AT, DATA.schema, path))
+        result = TaskResult(Outcome.STAGED, asked_at=ASKED_AT, part=part, symbol_rows=counts)
+        acks.append(Commit(order, result, True, ASKED_AT, DATA.schema, path))
     with Manifest.write(root) as manifest:
         manifest.plan([ack.order.chunk for ack in acks], run)
         manifest.record(acks)
@@ -128,7 +130,7 @@ def floor(root: Path, db: Path, limit: str) -> None:
 
 def ours(root: Path, db: Path, limit: str, *, fast: bool = False) -> None:
     """Our load: manifest, hashes, batches, ledger."""
-    from stagingest.targets.duckdb import DuckDB
+    from stagingest.targets.duckdb.target import DuckDB
 
     with Staged(root) as source:
         load([source], DuckDB(db, memory_limit=limit, fast=fast))

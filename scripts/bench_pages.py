@@ -18,10 +18,12 @@ from datetime import date, datetime, timedelta
 import orjson
 import pyarrow as pa
 
-from stagingest import sessions
-from stagingest.model import Chunk, Window
-from stagingest.providers import Endpoint, bars, proved
-from stagingest.providers.alpaca import OptionBars, StockBars
+from stagingest.model import calendar
+from stagingest.model.chunk import Chunk
+from stagingest.model.windows import Window
+from stagingest.providers.alpaca import bars, fast_bars
+from stagingest.providers.alpaca.endpoints import OptionBars, StockBars
+from stagingest.providers.endpoint import Endpoint
 
 pa.set_cpu_count(1)
 pa.set_io_thread_count(1)
@@ -29,11 +31,11 @@ pa.set_io_thread_count(1)
 
 def stamps(timeframe: str, count: int) -> list[datetime]:
     found: list[datetime] = []
-    for day in sessions.between(date(2014, 1, 2), date(2026, 1, 1)):
+    for day in calendar.between(date(2014, 1, 2), date(2026, 1, 1)):
         if timeframe == "1Day":
-            found.append(sessions.instant(day))
+            found.append(calendar.instant(day))
         else:
-            opens = sessions.hours(day)[0]
+            opens = calendar.hours(day)[0]
             found += [opens + timedelta(minutes=minute) for minute in range(390)]
         if len(found) >= count:
             break
@@ -113,7 +115,9 @@ def main(rounds: int) -> None:
         routes: dict[str, Callable[[], object]] = {
             "orjson": lambda body=body: orjson.loads(body),
             "named": lambda body=body: bars.named(body).table("symbol"),
-            "proved": lambda body=body, minutes=timeframe == "1Min": proved.read(body, minutes=minutes).table("symbol"),
+            "proved": lambda body=body, minutes=timeframe == "1Min": fast_bars.read(body, minutes=minutes).table(
+                "symbol"
+            ),
             "read": lambda body=body, e=endpoint, c=chunk, r=request: e.read(c, r, body),
         }
         ms = cpu_ms(routes, rounds)

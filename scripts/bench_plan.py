@@ -9,10 +9,13 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import stagingest
-from stagingest import asking, catalog, staging, surveying, wanting
-from stagingest.manifest import Ack, Manifest
-from stagingest.model import Chunk, Outcome, Window
-from stagingest.orders import Order, Result
+from stagingest.model.chunk import Chunk
+from stagingest.model.task import Outcome, Task, TaskResult
+from stagingest.model.windows import Window
+from stagingest.planning import jobs, request, survey
+from stagingest.providers import catalog
+from stagingest.staging import directory
+from stagingest.staging.manifest import Commit, Manifest
 
 SYMBOLS, KNOWN = 3_400, 8_000
 
@@ -36,10 +39,10 @@ def persist() -> int:
     root = Path("staging")
     root.mkdir()
     now = datetime(2026, 1, 5, 12, tzinfo=UTC)
-    wanted = wanting.Wanted("stock-bars", tuple(names()), timeframe="1Min", start="2016-01-04", end="2025-12-31")
-    question = asking.question(wanted, wanting.Known(root), now)
+    wanted = request.Query("stock-bars", tuple(names()), timeframe="1Min", start="2016-01-04", end="2025-12-31")
+    question = jobs.question(wanted, request.KnownState(root), now)
     with Manifest.write(root) as manifest:
-        plan = surveying.survey(question.jobs, manifest, now)
+        plan = survey.survey(question.jobs, manifest, now)
         manifest.begin("bench", [], now)
         manifest.plan(plan.chunks, "bench")
         return len(plan.chunks)
@@ -48,7 +51,7 @@ def persist() -> int:
 def grown(days: int) -> None:
     """Stage entries that cover a hundred days of every symbol, a chunk a day for the last ones, without any row."""
     root = Path("known")
-    staging.prepare(root)
+    directory.prepare(root)
     series = catalog.endpoint("alpaca/stock-bars").canonical({"timeframe": "1Day"})
     symbols, per_chunk, last = names(KNOWN), 200, date(2026, 1, 2)
     windows = [Window(last - timedelta(days=100), last - timedelta(days=days))]
@@ -56,9 +59,9 @@ def grown(days: int) -> None:
     acks = []
     for window in windows:
         for at in range(0, len(symbols), per_chunk):
-            order = Order("bench", len(acks) + 1, Chunk(series, tuple(symbols[at : at + per_chunk]), window))
+            order = Task("bench", len(acks) + 1, Chunk(series, tuple(symbols[at : at + per_chunk]), window))
             asked_at = datetime(2026, 1, 2, 12, tzinfo=UTC)
-            acks.append(Ack(order, Result(Outcome.EMPTY, asked_at=asked_at), True, asked_at, 1))
+            acks.append(Commit(order, TaskResult(Outcome.EMPTY, asked_at=asked_at), True, asked_at, 1))
     with Manifest.write(root) as manifest:
         manifest.plan([ack.order.chunk for ack in acks], "bench")
         manifest.record(acks)

@@ -10,9 +10,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
-from stagingest.pool import Slots
+from stagingest.fetching.pool.process_pool import ProcessPool
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "lab"))
 import pool_tasks
 
 PROCESSES = 2
@@ -46,14 +46,14 @@ def executor_cost(tasks: int) -> Cost:
 
 
 def slots_cost(lanes: int, tasks: int) -> Cost:
-    with Slots(PROCESSES, lanes, setup=pool_tasks.no_setup, setup_arg=None, preload=[], on_note=print) as pool:
+    with ProcessPool(PROCESSES, lanes, setup=pool_tasks.no_setup, setup_arg=None, preload=[], on_note=print) as pool:
         return measure(pool, lambda: list(pool.pids())[:PROCESSES], tasks)
 
 
 def start_ms() -> float:
     """From nothing to the first answer of one new worker."""
     before = time.perf_counter()
-    with Slots(1, 8, setup=pool_tasks.no_setup, setup_arg=None, preload=[], on_note=print) as pool:
+    with ProcessPool(1, 8, setup=pool_tasks.no_setup, setup_arg=None, preload=[], on_note=print) as pool:
         pool.submit(pool_tasks.double, 1).result()
         return (time.perf_counter() - before) * 1e3
 

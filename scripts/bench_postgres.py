@@ -12,18 +12,18 @@ import time
 from pathlib import Path
 from statistics import median
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "lab"))
 
 import pglab
 import pyarrow as pa
 import pyarrow.parquet as pq
 from bench_load import DATA, stage, staged_files
 
-from stagingest import pgsql
-from stagingest.loading import load
-from stagingest.sources import Staged
-from stagingest.targets.pgconnection import Connection
-from stagingest.targets.postgres import Postgres, sent
+from stagingest.loading.loader import load
+from stagingest.loading.source import Staged
+from stagingest.targets.postgres import sql
+from stagingest.targets.postgres.connection import Connection
+from stagingest.targets.postgres.target import Postgres, sent
 
 LEAST = 0.85
 TABLE = DATA.tables[0]
@@ -40,7 +40,7 @@ def floor(root: Path) -> None:
     tables = (pq.read_table(path, partitioning=None).select(schema.names).cast(schema) for path in files)
     reader = pa.RecordBatchReader.from_batches(schema, (batch for table in tables for batch in table.to_batches()))
     connection = Connection(pglab.dsn())
-    connection.ask(pgsql.create(TABLE))
+    connection.ask(sql.create(TABLE))
     connection.ingest(TABLE.name, reader, temporary=False)
     connection.commit()
     connection.close()

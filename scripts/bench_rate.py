@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "lab"))
 
 import ratelab
 
-from stagingest.limiter import Gate, Permits
-from stagingest.pace import Seen
+from stagingest.http.rate import Feedback
+from stagingest.http.rate_limiter import RateLimiter, SharedLimiter
 
 PERMIT_MOST_US = 10.0
 
@@ -30,13 +30,13 @@ def main() -> int:
 
 
 def permits(folder: Path) -> int:
-    budget = Gate(folder / "cost.permit", 1e6, declared_per_s=1e6)
-    cap = Gate(folder / "cap.permit", 1e5, declared_per_s=1e5, cap_per_s=1e5)
-    one, two = Permits([budget]), Permits([budget, cap])
+    budget = SharedLimiter(folder / "cost.permit", 1e6, declared_per_s=1e6)
+    cap = SharedLimiter(folder / "cap.permit", 1e5, declared_per_s=1e5, cap_per_s=1e5)
+    one, two = RateLimiter([budget]), RateLimiter([budget, cap])
     stop = threading.Event()
     lease_us = cost_us(budget.lease)
     print(f"lease                         {lease_us:6.1f} us (bar {PERMIT_MOST_US:.0f})")
-    print(f"report                        {cost_us(lambda: budget.report(Seen(200, time.monotonic()))):6.1f} us")
+    print(f"report                        {cost_us(lambda: budget.report(Feedback(200, time.monotonic()))):6.1f} us")
     print(f"take                          {cost_us(lambda: one.take(stop)):6.1f} us")
     print(f"take under --max-rps 100000   {cost_us(lambda: two.take(stop)):6.1f} us")
     one.close()
@@ -77,7 +77,9 @@ def providers(folder: Path, only: str, seeds: int) -> int:
 
 def play(scene: ratelab.Scene, folder: Path, seed: int) -> ratelab.Tally:
     path = folder / f"{abs(hash(scene.name))}-{seed}.permit"
-    return scene.play(lambda clock: Gate(path, scene.lowest_per_s, scene.cap_per_s, scene.cap_per_s, clock), seed)
+    return scene.play(
+        lambda clock: SharedLimiter(path, scene.lowest_per_s, scene.cap_per_s, scene.cap_per_s, clock), seed
+    )
 
 
 if __name__ == "__main__":

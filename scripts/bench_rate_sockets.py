@@ -27,12 +27,14 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "lab"))
 
 from processes import MARK, ours, wait_until
 from soakserver import Alike
 
-from stagingest import sim
+from stagingest.sim import policy as sim_policy
+from stagingest.sim import server as sim_server
+from stagingest.sim.market import market as market_market
 
 COMMAND = [sys.executable, "-m", "stagingest", "fetch", "stock-bars"]
 PER_S = 30
@@ -76,9 +78,9 @@ class Scene:
         """How long it is counted when nothing shorter than `seconds` is wanted."""
         return max(self.windows, -(-seconds // WINDOW_S)) * WINDOW_S if self.windows else seconds
 
-    def policy(self) -> sim.Policy:
+    def policy(self) -> sim_policy.Policy:
         """How the imitation behaves."""
-        return sim.Policy(
+        return sim_policy.Policy(
             rate_per_min=60 * PER_S, rate_mode=self.mode, burst=PER_S, rate_headers=self.headers,
             latency_s=0.1, page_cap=PAGE_ROWS, log_size=1_000_000,
         )  # fmt: skip
@@ -129,7 +131,7 @@ def played(scene: Scene, seconds: float) -> bool:
     """Run a scene and print its line; whether it meets its bars."""
     since = Since()
     until_s = scene.search_s + scene.counted_s(seconds)
-    with tempfile.TemporaryDirectory() as text, sim.Server(MARKET, scene.policy(), ticks=since) as server:
+    with tempfile.TemporaryDirectory() as text, sim_server.Server(MARKET, scene.policy(), ticks=since) as server:
         problem = fetched(scene, Path(text), server.url, since, until_s)
         log = [entry for entry in server.log if entry.at_s < until_s]
     counted = [entry.status for entry in log if entry.at_s >= scene.search_s]
@@ -148,7 +150,7 @@ def played(scene: Scene, seconds: float) -> bool:
     return met
 
 
-def allowed(scene: Scene, log: list[sim.Logged], until_s: float) -> float:
+def allowed(scene: Scene, log: list[sim_server.Logged], until_s: float) -> float:
     """Requests that the limit allows in the time that is counted."""
     if scene.mode == "window" or scene.max_rps:
         return PER_S * until_s
@@ -204,9 +206,9 @@ def environ(root: Path, url: str) -> dict[str, str]:
 
 def basic_plan() -> bool:
     """A thousand symbols, a year of daily bars, the plan of 200 requests a minute: the command from start to end."""
-    market = sim.market_from(BASIC_SYMBOLS)
-    policy = sim.Policy(rate_per_min=BASIC_PER_MIN, latency_s=0.1)
-    with tempfile.TemporaryDirectory() as text, sim.Server(market, policy) as server:
+    market = market_market.market_from(BASIC_SYMBOLS)
+    policy = sim_policy.Policy(rate_per_min=BASIC_PER_MIN, latency_s=0.1)
+    with tempfile.TemporaryDirectory() as text, sim_server.Server(market, policy) as server:
         root = Path(text)
         (root / "names").write_text("\n".join(market.symbols))
         window = ["--start", "2023-06-01", "--end", "2024-05-31", "--processes", "2", "--json"]

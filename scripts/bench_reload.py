@@ -19,11 +19,13 @@ from pathlib import Path
 
 from bench_load import SESSIONS, apart, medians, spent, stage, staged_files
 
-from stagingest import ddl, sql
-from stagingest.datasets import dataset
-from stagingest.loading import load
-from stagingest.sources import Staged
-from stagingest.targets.duckdb import DuckDB
+from stagingest.loading.loader import load
+from stagingest.loading.source import Staged
+from stagingest.model.datasets import dataset
+from stagingest.targets import sql
+from stagingest.targets.duckdb import schema
+from stagingest.targets.duckdb import sql as duckdb_sql
+from stagingest.targets.duckdb.target import DuckDB
 
 TABLE = dataset("stock-bars").tables[0]
 FILE_ROWS, SMALL_ROWS = 50_000, 1_200
@@ -34,7 +36,7 @@ INSERT = (
     f"INSERT INTO stock_bars BY NAME SELECT {', '.join(sql.quoted(column.name) for column in TABLE.columns)} "
     "FROM read_parquet($paths)"
 )
-KEYED = sql.create(TABLE).removesuffix(")") + f", PRIMARY KEY ({', '.join(map(sql.quoted, TABLE.key))}))"
+KEYED = duckdb_sql.create(TABLE).removesuffix(")") + f", PRIMARY KEY ({', '.join(map(sql.quoted, TABLE.key))}))"
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ class Bench:
 
         paths = staged_files(root)
         with duckdb.connect(str(db), config={"memory_limit": "4GB"}) as connection:
-            for label in ddl.MIGRATIONS[0][1]:
+            for label in schema.MIGRATIONS[0][1]:
                 if label.startswith("CREATE TYPE"):
                     connection.execute(label).fetchall()
             connection.execute(KEYED).fetchall()

@@ -24,15 +24,21 @@ import orjson
 import pyarrow as pa
 
 import stagingest
-from stagingest import columnar, shaping, sim
-from stagingest.datasets import dataset
-from stagingest.model import Chunk, Request, Secret, Window
-from stagingest.providers.massivechain import OptionSnapshots
-from stagingest.sim.contracts import Contract
-from stagingest.sim.greeks import snapshot
-from stagingest.sim.moments import Moment
-from stagingest.sim.snapshots import Snapshot
-from stagingest.transport import Client
+from stagingest.fetching.worker import table
+from stagingest.http.client import Client
+from stagingest.model.chunk import Chunk
+from stagingest.model.datasets import dataset
+from stagingest.model.page import Request
+from stagingest.model.secrets import Secret
+from stagingest.model.windows import Window
+from stagingest.providers.massive.endpoints import OptionSnapshots
+from stagingest.sim import policy
+from stagingest.sim import server as sim_server
+from stagingest.sim.market import generated
+from stagingest.sim.market.calendar import Moment
+from stagingest.sim.market.contracts import Contract
+from stagingest.sim.market.snapshots import Snapshot, snapshot
+from stagingest.system import parquet
 
 NOW = datetime(2026, 6, 1, 18, 0, tzinfo=UTC)
 ROWS = 8_300
@@ -41,7 +47,7 @@ CHUNK = Chunk(CHAIN.canonical({}), ("SPY",), Window(date(2026, 6, 1), date(2026,
 _NEXT = re.compile(rb'"next_url":"[^"]*[?]cursor=([^"&]+)"')
 
 
-class Large(sim.Generated):
+class Large(generated.Generated):
     """A market with one chain as large as that of the largest fund."""
 
     def __init__(self) -> None:
@@ -74,7 +80,7 @@ day = {"o": 4.1, "h": 4.53, "l": 3.97, "c": 4.15, "v": 1234, "n": 56, "vw": 4.12
 
 def serve(latency_ms: str) -> None:
     """Answer until stdin ends."""
-    with sim.Server(Large(), sim.Policy(latency_s=float(latency_ms) / 1000), clock=lambda: NOW) as server:
+    with sim_server.Server(Large(), policy.Policy(latency_s=float(latency_ms) / 1000), clock=lambda: NOW) as server:
         print(server.url, flush=True)
         sys.stdin.read()
 
@@ -130,8 +136,8 @@ def whole(bodies: list[bytes]) -> int:
     request, kind = CHAIN.first(CHUNK), dataset("option-snapshots")
     tables = [page.table for body in bodies if (page := CHAIN.read(CHUNK, request, body)).table is not None]
     constants = {**CHAIN.constants(CHUNK.series), "underlying": "SPY", "snapshot_ts": NOW, "updated_at": NOW}
-    rows = shaping.staged(shaping.joined(tables, ("contract_symbol",)), kind, constants, None)
-    return columnar.parquet(rows, {}).size
+    rows = table.staged(table.joined(tables, ("contract_symbol",)), kind, constants, None)
+    return parquet.parquet(rows, {}).size
 
 
 def main(rounds: int) -> None:

@@ -16,8 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from stagingest import columnar, shaping, sim
-from stagingest.datasets import dataset
+from stagingest.fetching.worker import table as worker_table
+from stagingest.model.datasets import dataset
+from stagingest.sim.market import generated
+from stagingest.system import parquet
 
 ROWS = 50_000
 FILES = 8
@@ -29,7 +31,7 @@ def prices() -> pa.Table:
     folder = os.environ.get("STAGINGEST_REALDATA")
     if folder:
         return pq.read_table(Path(folder) / "equity_daily" / "sp500_2013_2018.parquet")
-    names = sim.names(400)
+    names = generated.names(400)
     rows = ROWS * FILES
     walk = pc.round(pc.add(pc.abs(pc.cumulative_sum(pc.subtract(pc.random(rows), 0.5))), 20), 2)
     symbols = pa.array([name for name in names for _ in range(rows // len(names))])
@@ -54,7 +56,7 @@ def chunks() -> list[pa.Table]:
             }
         )
         constants = {**CONSTANTS, "updated_at": datetime(2024, 1, 1, tzinfo=UTC)}
-        found.append(shaping.staged(page, dataset("stock-bars"), constants, rows["date"].combine_chunks()))
+        found.append(worker_table.staged(page, dataset("stock-bars"), constants, rows["date"].combine_chunks()))
     return found
 
 
@@ -73,7 +75,7 @@ def main() -> None:
     pa.set_cpu_count(1)
     tables = chunks()
     rows = sum(table.num_rows for table in tables)
-    tool = {**columnar._FORMAT, **columnar._columns(tables[0].schema)}
+    tool = {**parquet._FORMAT, **parquet._columns(tables[0].schema)}
     everything: dict[str, Any] = {"write_page_checksum": True, "store_schema": False}
     ways = {
         "the tool's": tool,

@@ -5,16 +5,16 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "lab"))
 
 import crashlab
 import test_crash_states as claims
 
-from stagingest import supervising
+from stagingest.fetching import supervisor
 
 
 def main() -> int:
-    supervising.GROUP_S = 0.0
+    supervisor.GROUP_S = 0.0
     with tempfile.TemporaryDirectory() as folder:
         with claims.place(Path(folder) / "recorded") as found:
             with crashlab.recording(found.staging) as made:

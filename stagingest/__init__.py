@@ -2,10 +2,10 @@
 
 Public names load lazily, so that importing the package imports no library:
 
-    plan(...)    what a fetch with the same arguments would ask       -> Looked
+    plan(...)    what a fetch with the same arguments would ask       -> PlanReport
     fetch(...)   ask a provider for what is missing and stage it      -> Fetched
     load(...)    move what is staged into a target                    -> LoadSummary
-    status(...)  what a staging directory holds and is doing          -> Standing
+    status(...)  what a staging directory holds and is doing          -> Status
     retry(...)   make due again what was given up                     -> Retried
     verify(...)  whether files, manifest and a target agree           -> Verified
     prune(...)   remove staged files that a target answers for        -> Pruned
@@ -22,10 +22,16 @@ and for notebooks and scripts:
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stagingest.api import fetch, load, plan, status
-    from stagingest.keeping import import_universe, prune, repair, retry, verify
-    from stagingest.pipeline import Pipeline, bars
-    from stagingest.scanning import scan
+    from stagingest.api.fetch import fetch, plan
+    from stagingest.api.load import load
+    from stagingest.api.pipeline import Pipeline, bars
+    from stagingest.api.prune import prune
+    from stagingest.api.repair import repair
+    from stagingest.api.retry import retry
+    from stagingest.api.scan import scan
+    from stagingest.api.status import status
+    from stagingest.api.universe import import_universe
+    from stagingest.api.verify import verify
 
 __version__ = "0.1.0"
 __all__ = [
@@ -43,13 +49,12 @@ __all__ = [
     "status",
     "verify",
 ]
-_ROOMS = {"Pipeline": "pipeline", "bars": "pipeline", "scan": "scanning"}
-_ROOMS |= dict.fromkeys(("import_universe", "prune", "repair", "retry", "verify"), "keeping")
+_ELSEWHERE = {"Pipeline": "pipeline", "bars": "pipeline", "plan": "fetch", "import_universe": "universe"}
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
         from importlib import import_module
 
-        return getattr(import_module(f"stagingest.{_ROOMS.get(name, 'api')}"), name)
+        return getattr(import_module(f"stagingest.api.{_ELSEWHERE.get(name, name)}"), name)
     raise AttributeError(f"module 'stagingest' has no attribute {name!r}")

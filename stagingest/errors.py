@@ -15,8 +15,11 @@
 Exceptions here are picklable: they carry positional text only.
 """
 
+import difflib
+from collections.abc import Iterable
 
-def bug(error: BaseException) -> str:
+
+def location_of(error: BaseException) -> str:
     """Kind and place of an unforeseen exception, for a report; not its words, which may hold anything."""
     trace, place = error.__traceback__, ""
     while trace is not None:
@@ -92,3 +95,10 @@ class SpoiledError(TargetError):
 
 class PageError(StagingestError):
     """A response body is not a page: not JSON, not the expected keys, or not what was asked."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Which of the known names may be meant, in a sentence."""
+    every = sorted(known)
+    near = difflib.get_close_matches(name, every, 1, 0.0)
+    return f"The nearest is {near[0]}; there are {', '.join(every)}." if near else "There is none yet."

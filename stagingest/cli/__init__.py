@@ -1,4 +1,7 @@
-"""The command line: options in, one call, words out; only this package knows click."""
+"""The command line: options in, one call, words out; only this package knows click.
+
+Imports: errors api fetching loading planning providers targets model system sim
+"""
 
 import gc
 import io
@@ -10,10 +13,10 @@ from importlib import import_module
 import click
 
 from stagingest import __version__
-from stagingest.cli.configured import lay_under
-from stagingest.cli.options import ReaderGoneError, Terminated, log, log_as, same_command, say
-from stagingest.cli.stopping import Stopping
-from stagingest.errors import StagingestError, UsageError, bug
+from stagingest.cli.defaults import lay_under
+from stagingest.cli.output import ReaderGoneError, log, log_as, same_command, say
+from stagingest.cli.signals import Stopping, Terminated
+from stagingest.errors import StagingestError, UsageError, location_of
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "STAGINGEST", "max_content_width": 110}
 _COMMANDS = (
@@ -96,7 +99,10 @@ def main() -> None:
         say(f"Error: {where}{error.strerror or error}. What is staged stays; run the same command again.", "error")
         code = 1
     except Exception as error:  # noqa: BLE001 -- a traceback helps no user, and its last line may quote anything
-        say(f"Error: a bug of stagingest: {bug(error)}. What is staged stays; please report the command.", "error")
+        say(
+            f"Error: a bug of stagingest: {location_of(error)}. What is staged stays; please report the command.",
+            "error",
+        )
         code = 1
     _let_go_of_the_unsaid()
     sys.exit(stopping.over(code if isinstance(code, int) else 0))

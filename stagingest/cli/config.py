@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from stagingest.cli import configured
+from stagingest.cli import defaults, output
 from stagingest.cli import options as o
 from stagingest.errors import UsageError
 
@@ -57,7 +57,7 @@ def config() -> None:
 @config.command()
 def init() -> None:
     """Write a commented ./stagingest.toml to begin with; one that is there stays."""
-    from stagingest.config import FILE
+    from stagingest.api.config import FILE
 
     try:
         with FILE.open("x", encoding="utf-8") as file:
@@ -66,7 +66,7 @@ def init() -> None:
         raise UsageError(
             f"{FILE} is there already.", "Run `stagingest config check` to see whether it is right."
         ) from None
-    o.out(f"wrote {FILE}; next: stagingest run nightly --dry-run")
+    output.out(f"wrote {FILE}; next: stagingest run nightly --dry-run")
 
 
 @config.command()
@@ -75,17 +75,17 @@ def init() -> None:
 @click.pass_context
 def show(context: click.Context, command: str, as_json: bool) -> None:
     """Print every option of COMMAND (fetch unless named), its value, and where that comes from."""
-    found = configured.read()
-    rows = configured.origins(context.find_root(), found, command, _command(context, command))
+    found = defaults.read()
+    rows = defaults.origins(context.find_root(), found, command, _command(context, command))
     keys = _keys()
     if as_json:
-        o.document("config show", files=[str(path) for path in found.files], options=rows, keys=keys)
+        output.document("config show", files=[str(path) for path in found.files], options=rows, keys=keys)
         return
-    o.out(f"files     {', '.join(map(str, found.files)) or 'none'}")
+    output.out(f"files     {', '.join(map(str, found.files)) or 'none'}")
     for row in rows:
-        o.out(f"{row['option']:22} {_shown(row['value']):24} {row['from']}")
+        output.out(f"{row['option']:22} {_shown(row['value']):24} {row['from']}")
     for name, known in keys.items():
-        o.out(f"{name:22} {known}")
+        output.out(f"{name:22} {known}")
 
 
 def _shown(value: Any) -> str:
@@ -95,9 +95,9 @@ def _shown(value: Any) -> str:
 
 
 def _keys() -> dict[str, str]:
-    from stagingest import settings
+    from stagingest.providers import hosts
 
-    names = sorted({name for budget in settings.BUDGETS.values() for _, each in budget.keys for name in each})
+    names = sorted({name for budget in hosts.HOSTS.values() for _, each in budget.keys for name in each})
     return {name: "set" if os.environ.get(name) else "not set" for name in names}
 
 
@@ -114,20 +114,20 @@ def _command(context: click.Context, name: str) -> click.Command:
 @click.pass_context
 def check(context: click.Context) -> None:
     """Say what is wrong with the configuration; exit 2 when something is."""
-    from stagingest import running
-    from stagingest.config import NAMED, check_names
+    from stagingest.api import profile
+    from stagingest.api.config import NAMED, check_names
 
-    found = configured.read()
+    found = defaults.read()
     root = context.find_root().command
     assert isinstance(root, click.Group)
     names = root.list_commands(context)
-    wrong = list(running.problems(found, configured.options_of(_command(context, "fetch"))))
+    wrong = list(profile.problems(found, defaults.options_of(_command(context, "fetch"))))
     known: set[str] = set()
     for name in names:
         command = root.get_command(context, name)
         assert command is not None
-        known |= set(configured.options_of(command))
-        wrong += _said(configured.defaults, found, name, command)
+        known |= set(defaults.options_of(command))
+        wrong += _said(defaults.defaults, found, name, command)
     for table, values in found.options.items():
         where = next(iter(values.values())).file if values else Path("stagingest.toml")
         if table != "defaults":
@@ -135,10 +135,10 @@ def check(context: click.Context) -> None:
         else:
             wrong += _said(check_names, f"{where}: [defaults]", values, known)
     for sentence in dict.fromkeys(wrong):
-        o.say(sentence, "error")
+        output.say(sentence, "error")
     if wrong:
         sys.exit(2)
-    o.out(f"right: {', '.join(map(str, found.files))}" if found.files else "there is no configuration")
+    output.out(f"right: {', '.join(map(str, found.files))}" if found.files else "there is no configuration")
 
 
 def _said(check: Any, *arguments: Any) -> list[str]:

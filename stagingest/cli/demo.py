@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from stagingest.cli import options as o
+from stagingest.cli import output
 from stagingest.errors import StagingestError
 
 SYMBOLS = 300
@@ -60,7 +60,7 @@ QUERIES = (
 @click.option("--symbols", type=click.IntRange(1, 5000), default=SYMBOLS, show_default=True, help="Stocks to fetch.")
 def demo(folder: Path | None, symbols: int) -> None:
     """Fetch, stage and load generated prices from an imitation of Alpaca on this machine: no key, no network."""
-    o.out("The imitation of Alpaca answers on this machine. Its prices are generated: they mean nothing.")
+    output.out("The imitation of Alpaca answers on this machine. Its prices are generated: they mean nothing.")
     with ExitStack() as stack:
         place = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stagingest-demo-")))
         place.mkdir(parents=True, exist_ok=True)
@@ -70,11 +70,11 @@ def demo(folder: Path | None, symbols: int) -> None:
         _work(place, environ, names[0])
         _show(place / "market.duckdb")
         if folder:
-            o.out(f"\nLook around: duckdb {place / 'market.duckdb'}")
+            output.out(f"\nLook around: duckdb {place / 'market.duckdb'}")
 
 
 def _names(count: int) -> list[str]:
-    from stagingest.sim import names
+    from stagingest.sim.market.generated import names
 
     return list(names(count))
 
@@ -107,26 +107,26 @@ def _work(place: Path, environ: dict[str, str], underlying: str) -> None:
         ["fetch", "option-bars", "--underlyings", underlying, "--expiry-lte", near, "--start", str(month)],
         ["load", "--staging", "staging", "--db", "market.duckdb"],
     ):
-        o.out(f"\n$ stagingest {shlex.join(words)}")
+        output.out(f"\n$ stagingest {shlex.join(words)}")
         done = subprocess.run([sys.executable, "-m", "stagingest", *words], cwd=place, env=environ, check=False)
         if done.returncode:
             raise StagingestError(f"`stagingest {words[0]} {words[1]}` ended with code {done.returncode}.")
 
 
 def _show(db: Path) -> None:
-    from stagingest.targets.duckdb import read
+    from stagingest.targets.duckdb.connection import read
 
     for title, text in (("tables", TABLES), ("coverage", COVERAGE), *QUERIES):
-        o.out(f"\n-- {title}")
+        output.out(f"\n-- {title}")
         if title not in ("tables", "coverage"):
-            o.out(text.strip())
+            output.out(text.strip())
         names, rows = read(db, text)
         _table(names, rows)
-    o.out("\nThese prices are generated. With keys in the environment the same commands ask Alpaca.")
+    output.out("\nThese prices are generated. With keys in the environment the same commands ask Alpaca.")
 
 
 def _table(names: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     cells = [[str(name) for name in names], *([str(value) for value in row] for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(names))]
     for row in cells:
-        o.out("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        output.out("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

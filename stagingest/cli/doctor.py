@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from stagingest.cli import options as o
+from stagingest.cli import output
 
 
 @click.command()
@@ -19,14 +20,14 @@ def doctor(staging: Path, env_file: Path | None, offline: bool, as_json: bool) -
 
     Asks each endpoint one small question. Exits 0 when nothing fails, 4 for keys, 5 for a host that cannot be reached.
     """
-    from stagingest import doctor as office
+    from stagingest.api import doctor as office
 
     checks = []
     for check in office.examine(staging, o.environment(env_file), offline=offline):
         checks.append(check)
         if not as_json:
-            o.out(f"{check.level:5} {check.what}: {check.said}")
+            output.out(f"{check.level:5} {check.what}: {check.said}")
     code = office.exit_code(checks)
     if as_json:
-        o.document("doctor", checks=[asdict(check) for check in checks], exit_code=code)
+        output.document("doctor", checks=[asdict(check) for check in checks], exit_code=code)
     sys.exit(code)

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stagingest.cli import configured
+from stagingest.cli import defaults, output
 from stagingest.cli import options as o
 
 if TYPE_CHECKING:
-    from stagingest.api import Fetched
-    from stagingest.progress import Bar, Lines
-    from stagingest.tally import FetchSummary, Silent
+    from stagingest.api.fetch import Fetched
+    from stagingest.cli.progress import Bar, Lines
+    from stagingest.fetching.summary import FetchSummary, Silent
 
 
 @click.command()
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 )
 @o.lanes
 @click.option("--realtime", is_flag=True, help="Ask up to now; needs a plan with recent data.")
-@configured.env_file
-@configured.preset
+@defaults.env_file
+@defaults.preset
 @o.fail_if_empty
 @click.option("--gzip/--no-gzip", default=True, help="Ask compressed bodies.  [default: gzip]")
 @click.option("--max-requests", type=click.IntRange(1), help="End the run after so many requests, retries included.")
@@ -48,9 +48,9 @@ def fetch(
     Keys come from APCA_API_KEY_ID and APCA_API_SECRET_KEY, or MASSIVE_API_KEY. What is covered is not asked again, but
     for option-snapshots: they are the chains as they are now. Run `stagingest load` afterwards, or meanwhile.
     """
-    from stagingest import api
+    from stagingest.api import fetch as api_fetch
     from stagingest.cli import plan
-    from stagingest.logs import hearing
+    from stagingest.cli.logs import hearing
 
     if in_session and o.out_of_session("fetch", as_json=as_json):
         return
@@ -60,10 +60,10 @@ def fetch(
         return
     arguments = o.asked(options)
     listening = listener(silent=as_json and not arguments["log_rate_limits"])
-    with closing(listening), hearing(o.log()):
-        fetched = api.fetch(**arguments, environ=o.environment(env_file), listener=listening)
+    with closing(listening), hearing(output.log()):
+        fetched = api_fetch.fetch(**arguments, environ=o.environment(env_file), listener=listening)
     if as_json:
-        o.document("fetch", **document(fetched))
+        output.document("fetch", **document(fetched))
     else:
         words(fetched, arguments["staging"], capped=bool(arguments["max_rps"]))
     nothing = fail_if_empty and not fetched.summary.planned
@@ -72,13 +72,13 @@ def fetch(
 
 def listener(*, silent: bool) -> "Bar | Lines | Silent":
     """Who draws how a fetch goes."""
-    from stagingest.tally import Silent
+    from stagingest.fetching.summary import Silent
 
     if silent:
         return Silent()
-    from stagingest import progress
+    from stagingest.cli import progress
 
-    return progress.listener(o.log())
+    return progress.listener(output.log())
 
 
 _HOW = frozenset(
@@ -98,7 +98,7 @@ def document(fetched: "Fetched") -> dict[str, Any]:
         "changed": fetched.question.names.changed,
         "rejected": fetched.question.names.rejected,
         "notes": fetched.question.notes,
-        "continue": o.same_command() if summary.to_do or summary.ended_by else None,
+        "continue": output.same_command() if summary.to_do or summary.ended_by else None,
     }
 
 
@@ -106,54 +106,58 @@ def words(fetched: "Fetched", staging: Path, *, capped: bool = False, alone: boo
     """Print what a fetch did, and what comes next when it is `alone`."""
     summary, names = fetched.summary, fetched.question.names
     for note in fetched.question.notes:
-        o.say(note)
+        output.say(note)
     if names.changed:
-        o.say(f"Renamed: {o.few([f'{given} to {kept}' for given, kept in names.changed])}.")
+        output.say(f"Renamed: {output.few([f'{given} to {kept}' for given, kept in names.changed])}.")
     if names.rejected:
-        o.say(f"Rejected, not a symbol of the provider: {o.few(names.rejected, 50)}.", "warning")
+        output.say(f"Rejected, not a symbol of the provider: {output.few(names.rejected, 50)}.", "warning")
     if not summary.planned:
-        o.out(f"nothing to ask: all {summary.symbols} symbols are covered")
+        output.out(f"nothing to ask: all {summary.symbols} symbols are covered")
     else:
         _counts(summary)
     if summary.limited and capped:
-        o.say(f"{summary.limited} requests were answered 429: --max-rps is above what the provider allows.", "warning")
+        output.say(
+            f"{summary.limited} requests were answered 429: --max-rps is above what the provider allows.", "warning"
+        )
     if summary.unknown_fields:
-        o.say(f"Not stored: fields {o.few(summary.unknown_fields)} of the provider's rows, which have no column.")
+        output.say(
+            f"Not stored: fields {output.few(summary.unknown_fields)} of the provider's rows, which have no column."
+        )
     _failures(summary, staging)
     if summary.stopped:
-        o.say(f"Stopped: {summary.stopped}", "error")
+        output.say(f"Stopped: {summary.stopped}", "error")
     if summary.ended_by:
-        o.say(f"Ended by {summary.ended_by}.")
+        output.say(f"Ended by {summary.ended_by}.")
     if summary.to_do or summary.ended_by:
         left = f"{summary.to_do} chunks are left. " if summary.to_do else ""
-        o.say(f"{left}Continue with:\n  {o.same_command()}")
+        output.say(f"{left}Continue with:\n  {output.same_command()}")
     elif summary.rows and alone:
-        o.say(f"Next: stagingest load --staging {shlex.quote(str(staging))}")
+        output.say(f"Next: stagingest load --staging {shlex.quote(str(staging))}")
 
 
 def _failures(summary: "FetchSummary", staging: Path) -> None:
     for failure in summary.failures[:20]:
-        o.say(f"  {failure.symbol}: {failure.outcome}, {failure.reason}", "warning")
+        output.say(f"  {failure.symbol}: {failure.outcome}, {failure.reason}", "warning")
     if len(summary.failures) > 20:
-        o.say(f"  and {len(summary.failures) - 20} more; see `stagingest status --staging {staging}`", "warning")
+        output.say(f"  and {len(summary.failures) - 20} more; see `stagingest status --staging {staging}`", "warning")
 
 
 def _counts(summary: "FetchSummary") -> None:
     outcomes = ", ".join(f"{number} {outcome}" for outcome, number in summary.outcomes.items()) or "none closed"
     left = f", {summary.left} left" if summary.left else ""
-    o.out(f"chunks    {summary.planned} planned: {outcomes}{left}")
-    o.out(f"rows      {summary.rows:,} staged, {o.size(summary.bytes)}")
+    output.out(f"chunks    {summary.planned} planned: {outcomes}{left}")
+    output.out(f"rows      {summary.rows:,} staged, {output.size(summary.bytes)}")
     if summary.provisional:
-        o.out(f"open time {summary.provisional} chunks hold prices that are not final; they will be asked again")
+        output.out(f"open time {summary.provisional} chunks hold prices that are not final; they will be asked again")
     covered = f", {summary.symbols_covered} of them covered before" if summary.symbols_covered else ""
-    o.out(f"symbols   {summary.symbols} asked{covered}; success {summary.success_percent:.1f}%")
+    output.out(f"symbols   {summary.symbols} asked{covered}; success {summary.success_percent:.1f}%")
     if summary.refetched:
-        o.out(f"refetched {o.few(list(summary.refetched))}: adjusted prices had moved")
-    o.out(
+        output.out(f"refetched {output.few(list(summary.refetched))}: adjusted prices had moved")
+    output.out(
         f"requests  {summary.requests} for {summary.pages} pages, {summary.limited_percent:.1f}% were 429, "
         f"{summary.symbols_per_s:.1f} symbols/s"
     )
-    o.out(
+    output.out(
         f"cost      {summary.elapsed_s:.1f} s, {summary.cpu_s:.1f} CPU s, "
-        f"peak memory {o.size(summary.peak_memory_bytes)}"
+        f"peak memory {output.size(summary.peak_memory_bytes)}"
     )

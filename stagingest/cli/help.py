@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from stagingest.cli import options as o
+from stagingest.cli import output
 from stagingest.errors import UsageError
 
-_PAGES = Path(__file__).parent.parent / "docs"
+_PAGES = Path(__file__).parent / "docs"
 
 
 @click.command()
@@ -29,8 +29,8 @@ def help(context: click.Context, topic: str) -> None:  # noqa: A001 -- a command
         near = get_close_matches(topic, pages, 1, 0.0)[0]
         raise UsageError(f"There is no topic {topic!r}.", f"The nearest is {near}.")
     if topic:
-        o.out(re.sub(r"<!--.*-->\n", "", pages[topic]).rstrip())
+        output.out(re.sub(r"<!--.*-->\n", "", pages[topic]).rstrip())
         return
     width = max(map(len, pages))
     for name, page in pages.items():
-        o.out(f"{name.ljust(width)}  {page.partition(chr(10))[0].removeprefix('# ')}")
+        output.out(f"{name.ljust(width)}  {page.partition(chr(10))[0].removeprefix('# ')}")

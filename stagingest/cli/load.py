@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stagingest.cli import options as o
+from stagingest.cli import output
 
 if TYPE_CHECKING:
-    from stagingest.loaded import Loaded
-    from stagingest.model import Chunk
+    from stagingest.loading.summary import Loaded
+    from stagingest.model.chunk import Chunk
 
 
 @click.command()
@@ -71,15 +72,15 @@ def load(
 
     May run while `fetch` is still staging.
     """
-    from stagingest import api
-    from stagingest.destination import How
+    from stagingest.api import load as api_load
+    from stagingest.api.target import TargetOptions
 
-    summary = api.load(
+    summary = api_load.load(
         staging,
         to,
         adopt=adopt,
         follow=follow,
-        how=How(lock_timeout_s=lock_timeout, **how),
+        how=TargetOptions(lock_timeout_s=lock_timeout, **how),
         listener=warning if as_json else _line,
     )
     code = 3 if summary.skipped else 7 if fail_if_empty and not summary.entries else 0
@@ -88,38 +89,40 @@ def load(
         used = resource.getrusage(resource.RUSAGE_SELF)
         cpu_s, peak_bytes = used.ru_utime + used.ru_stime, used.ru_maxrss * 1024
         said = {**asdict(summary), "pruned": again}
-        o.document("load", **said, cpu_s=cpu_s, peak_memory_bytes=peak_bytes, exit_code=code)
+        output.document("load", **said, cpu_s=cpu_s, peak_memory_bytes=peak_bytes, exit_code=code)
         sys.exit(code)
     if again:
-        o.say(f"{len(summary.pruned)} chunks were pruned when they were loaded elsewhere; {to} lacks them. Ask again:")
+        output.say(
+            f"{len(summary.pruned)} chunks were pruned when they were loaded elsewhere; {to} lacks them. Ask again:"
+        )
     for command in again:
-        o.say(f"  {command}")
+        output.say(f"  {command}")
     for skipped in summary.skipped:
-        o.say(f"Left out {skipped.path}: {skipped.reason}. Its chunk is due again at the next fetch.", "warning")
+        output.say(f"Left out {skipped.path}: {skipped.reason}. Its chunk is due again at the next fetch.", "warning")
     seconds = sum(summary.seconds.values())
-    o.out(f"entries   {summary.entries} taken in {summary.batches} transactions, {summary.files} files")
-    o.out(f"rows      {summary.rows:,} loaded, {summary.replaced:,} older ones replaced")
+    output.out(f"entries   {summary.entries} taken in {summary.batches} transactions, {summary.files} files")
+    output.out(f"rows      {summary.rows:,} loaded, {summary.replaced:,} older ones replaced")
     for name, changes in summary.changes.items():
         told = f"{changes.added:,} added, {changes.changed:,} changed, {changes.vanished:,} vanished"
-        o.out(f"asked again {name}: {told}")
-    o.out(f"cost      {seconds:.1f} s, {to} is {o.size(summary.bytes_after)}")
+        output.out(f"asked again {name}: {told}")
+    output.out(f"cost      {seconds:.1f} s, {to} is {output.size(summary.bytes_after)}")
     sys.exit(code)
 
 
 def _asked_again_with(chunks: "tuple[Chunk, ...]", staging: Path) -> list[str]:
-    from stagingest import upkeep
+    from stagingest.api import retry
 
-    words = upkeep.commands(chunks) if chunks else []
+    words = retry.commands(chunks) if chunks else []
     return [shlex.join(["stagingest", *each, "--staging", str(staging)]) for each in words]
 
 
 def warning(loaded: "Loaded") -> None:
     """Say what a load warns of."""
     if loaded.warning:
-        o.say(f"Warning: {loaded.warning}")
+        output.say(f"Warning: {loaded.warning}")
 
 
 def _line(loaded: "Loaded") -> None:
     warning(loaded)
     if sys.stderr.isatty() and loaded.batch:
-        o.say(f"batch {loaded.batch}: {loaded.rows:,} of {loaded.rows_due:,} rows")
+        output.say(f"batch {loaded.batch}: {loaded.rows:,} of {loaded.rows_due:,} rows")

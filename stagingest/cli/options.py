@@ -1,33 +1,17 @@
 """Options that several commands share, and the words they print."""
 
-import json
 import os
 import re
-import shlex
-import sys
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
+from stagingest.cli.output import document, log, out
 from stagingest.errors import UsageError
 
-if TYPE_CHECKING:
-    from stagingest.logs import Log
-
-
-class Terminated(BaseException):
-    """SIGTERM, so that the same clean-up runs as for Ctrl-C."""
-
-
-class ReaderGoneError(BaseException):
-    """Whoever read stdout has gone away (`| head`); click would make a failure of it."""
-
-
 F = TypeVar("F", bound=Callable[..., Any])
-SCHEMA = 1
 
 staging = click.option(
     "--staging",
@@ -138,11 +122,11 @@ def question(command: F) -> F:
 
 def asked(options: dict[str, Any]) -> dict[str, Any]:
     """The keyword arguments of `stagingest.plan` and `stagingest.fetch` in the options of a command."""
-    from stagingest import lists
+    from stagingest.planning import symbols
 
     names = listed(options.pop("symbols"))
     for file in options.pop("symbols_file"):
-        names += lists.from_file(file)
+        names += symbols.from_file(file)
     options["symbols"] = names
     for name in ("watchlist", "index"):
         options[name] = listed(options.pop(name))
@@ -155,20 +139,16 @@ def listed(texts: tuple[str, ...]) -> list[str]:
     return [name.strip() for text in texts for name in text.split(",") if name.strip()]
 
 
-def document(command: str, **fields: object) -> None:
-    """Print the one JSON document of a command."""
-    out(json.dumps({"schema": SCHEMA, "command": command, **fields}, default=str))
-
-
 def out_of_session(command: str, *, as_json: bool) -> bool:
     """Whether the exchange is closed now; says so, and when it opens."""
-    from stagingest import sessions, settings
+    from stagingest.model import calendar
+    from stagingest.system import platform
 
-    now = settings.utc_now()
-    if sessions.is_open(now):
+    now = platform.utc_now()
+    if calendar.is_open(now):
         return False
-    opens = sessions.next_open(now)
-    there = f"{sessions.new_york(opens):%a %Y-%m-%d %H:%M}"
+    opens = calendar.next_open(now)
+    there = f"{calendar.new_york(opens):%a %Y-%m-%d %H:%M}"
     if as_json:
         document(command, out_of_session=True, next_open=opens.isoformat(), exit_code=0)
     else:
@@ -176,57 +156,13 @@ def out_of_session(command: str, *, as_json: bool) -> bool:
     return True
 
 
-def out(text: str = "") -> None:
-    """Print a line of the result on stdout."""
-    try:
-        click.echo(text)
-    except BrokenPipeError:
-        raise ReaderGoneError from None
-
-
-@cache
-def log() -> "Log":
-    """Where this command's messages go."""
-    from stagingest.logs import Log
-
-    made = Log()
-    made.hide(os.environ)
-    return made
-
-
-def log_as(context: click.Context, parameter: click.Parameter, form: str) -> None:
-    """Take the form of --log-format for the messages of this command."""
-    if form != "text":
-        log().form = form
-
-
-def say(text: str, level: str = "info") -> None:
-    """Print a message on stderr, of level error, warning or info."""
-    log().write(text, level)
-
-
-def same_command() -> str:
-    """The command as it was typed, ready to be pasted, continuing what it began."""
-    words = [word for word in sys.argv[1:] if word != "--no-resume"]
-    return shlex.join(["stagingest", *words])
-
-
 def environment(env_file: Path | None) -> dict[str, str]:
     """The environment with the lines of --env-file added."""
-    from stagingest import settings
+    from stagingest.api import config
 
-    found = settings.with_env_file(os.environ, env_file)
+    found = config.with_env_file(os.environ, env_file)
     log().hide(found)
     return found
-
-
-def size(number: float) -> str:
-    """`number` bytes in a unit a person reads."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if number < 1000:
-            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
-        number /= 1000
-    return f"{number:.1f} TB"
 
 
 def positive(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
@@ -289,9 +225,3 @@ def duration(name: str, value: str) -> float:
     if not found or found[2] not in _UNITS_S:
         raise UsageError(f"{name} {value!r} is no time.", "Write 30s, 5min or 2h.")
     return float(found[1]) * _UNITS_S[found[2]]
-
-
-def few(names: tuple[str, ...] | list[str], limit: int = 8) -> str:
-    """The first names of a list, and how many more there are."""
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more

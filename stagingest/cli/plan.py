@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stagingest.cli import options as o
+from stagingest.cli import output
 
 if TYPE_CHECKING:
-    from stagingest.api import Looked
-    from stagingest.surveying import Plan
+    from stagingest.api.fetch import PlanReport
+    from stagingest.planning.survey import Plan
 
 
 @click.command()
@@ -21,23 +22,23 @@ def plan(as_json: bool, max_rps: dict[str, float], **options: Any) -> None:
 
 def show(options: dict[str, Any], *, as_json: bool, max_rps: dict[str, float]) -> None:
     """Plan and print; also `fetch --dry-run`."""
-    from stagingest import api
+    from stagingest.api import fetch
 
-    looked = api.plan(**o.asked(options), max_rps=max_rps)
+    looked = fetch.plan(**o.asked(options), max_rps=max_rps)
     own = max_rps.get("") or max_rps.get(looked.question.endpoint.name)
     if as_json:
-        o.document("plan", **document(looked, own))
+        output.document("plan", **document(looked, own))
     else:
         words(looked, own)
 
 
 def _minutes(requests: int, budget: str, max_rps: float | None) -> float:
-    from stagingest.settings import BUDGETS
+    from stagingest.providers.hosts import HOSTS
 
-    return requests / (max_rps or BUDGETS[budget].lowest_plan_per_s) / 60
+    return requests / (max_rps or HOSTS[budget].lowest_plan_per_s) / 60
 
 
-def document(looked: "Looked", max_rps: float | None = None) -> dict[str, Any]:
+def document(looked: "PlanReport", max_rps: float | None = None) -> dict[str, Any]:
     """The fields of a plan's JSON."""
     names = looked.question.names
     found = {
@@ -68,38 +69,38 @@ def _budgets(plan: "Plan", max_rps: float | None) -> dict[str, Any]:
     }
 
 
-def words(looked: "Looked", max_rps: float | None = None) -> None:
+def words(looked: "PlanReport", max_rps: float | None = None) -> None:
     """Print a plan."""
     names = looked.question.names
-    o.out(f"plan of {looked.question.endpoint.name}")
+    output.out(f"plan of {looked.question.endpoint.name}")
     if looked.discovery is not None:
-        o.out(f"  {looked.question.notes[-1]} Discovery comes first, then bars can be planned:")
+        output.out(f"  {looked.question.notes[-1]} Discovery comes first, then bars can be planned:")
         _costs(looked.discovery, max_rps)
         return
     for job in looked.question.jobs[:3]:
         days = f"{min(a.window.start for a in job.asked)} to before {max(a.window.end for a in job.asked)}"
-        o.out(f"  series    {job.series}, {days}" if job.asked else f"  series    {job.series}, nothing")
+        output.out(f"  series    {job.series}, {days}" if job.asked else f"  series    {job.series}, nothing")
     if len(looked.question.jobs) > 3:
-        o.out(f"            and {len(looked.question.jobs) - 3} more series")
-    o.out(f"  symbols   {looked.plan.symbols} asked, {looked.plan.covered} covered already")
+        output.out(f"            and {len(looked.question.jobs) - 3} more series")
+    output.out(f"  symbols   {looked.plan.symbols} asked, {looked.plan.covered} covered already")
     _costs(looked.plan, max_rps)
-    o.out(f"  disk      {o.size(looked.free_bytes)} free at the staging directory")
+    output.out(f"  disk      {output.size(looked.free_bytes)} free at the staging directory")
     for note in looked.question.notes:
-        o.out(f"  note      {note}")
+        output.out(f"  note      {note}")
     if names.changed:
-        o.out(f"  renamed   {o.few([f'{given} to {kept}' for given, kept in names.changed])}")
+        output.out(f"  renamed   {output.few([f'{given} to {kept}' for given, kept in names.changed])}")
     if names.rejected:
-        o.out(f"  rejected  {o.few(names.rejected)}")
+        output.out(f"  rejected  {output.few(names.rejected)}")
 
 
 def _costs(plan: "Plan", max_rps: float | None) -> None:
     if not plan.all_chunks:
-        o.out("  nothing   is missing: fetch would ask no request")
+        output.out("  nothing   is missing: fetch would ask no request")
         return
     resumed = f" ({len(plan.resumed)} left open by an earlier run)" if plan.resumed else ""
     for budget, cost in plan.estimates.items():
         rate = "at --max-rps" if max_rps else "at the provider's lowest plan"
         minutes = _minutes(cost.requests, budget, max_rps)
-        o.out(f"  chunks    {cost.chunks}{resumed}")
-        o.out(f"  requests  about {cost.requests} on {budget}, {minutes:.1f} minutes {rate}")
-        o.out(f"  rows      about {cost.rows:,}, {o.size(cost.bytes)} staged")
+        output.out(f"  chunks    {cost.chunks}{resumed}")
+        output.out(f"  requests  about {cost.requests} on {budget}, {minutes:.1f} minutes {rate}")
+        output.out(f"  rows      about {cost.rows:,}, {output.size(cost.bytes)} staged")

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from stagingest.cli import options as o
+from stagingest.cli import output
 
 
 @click.command()
@@ -19,15 +20,15 @@ def prune(loaded_in: str, schema: str, staging: Path, as_json: bool) -> None:
     From then on `fetch` counts them as known when it is given that database (--db); another database lacks them, and
     `load` prints the commands that ask for them again. Listings and adjusted series are kept.
     """
-    from stagingest import keeping
-    from stagingest.destination import How
+    from stagingest.api import prune as api_prune
+    from stagingest.api.target import TargetOptions
 
-    done = keeping.prune(staging, loaded_in=loaded_in, how=How(schema=schema))
+    done = api_prune.prune(staging, loaded_in=loaded_in, how=TargetOptions(schema=schema))
     if as_json:
-        o.document("prune", **asdict(done))
+        output.document("prune", **asdict(done))
         return
-    o.out(f"removed {done.files:,} files, {o.size(done.bytes)}")
+    output.out(f"removed {done.files:,} files, {output.size(done.bytes)}")
     if done.not_loaded:
-        o.say(f"Kept {done.not_loaded} that are not in {loaded_in}: stagingest load --to {loaded_in}")
+        output.say(f"Kept {done.not_loaded} that are not in {loaded_in}: stagingest load --to {loaded_in}")
     if done.needed:
-        o.say(f"Kept {done.needed} that later fetches need: listings and adjusted series.")
+        output.say(f"Kept {done.needed} that later fetches need: listings and adjusted series.")

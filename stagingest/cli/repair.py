@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from stagingest.cli import options as o
+from stagingest.cli import output
 
 
 @click.command()
@@ -19,26 +20,24 @@ def repair(staging: Path, set_aside_wal: bool, to: Path, as_json: bool) -> None:
     The old manifest is kept in quarantine/. The next `load` takes every file once more, which leaves equal tables, and
     the next `fetch` asks only what no file holds.
     """
-    from stagingest import keeping
+    from stagingest.api import repair as api_repair
 
     if set_aside_wal:
-        from stagingest import upkeep
-
-        kept = upkeep.set_aside_wal(to)
+        kept = api_repair.set_aside_wal(to)
         if as_json:
-            o.document("repair", set_aside=str(kept))
+            output.document("repair", set_aside=str(kept))
         else:
-            o.out(f"set aside: {kept}. Next: stagingest load --to {to}")
+            output.out(f"set aside: {kept}. Next: stagingest load --to {to}")
         return
-    done = keeping.repair(staging)
+    done = api_repair.repair(staging)
     if as_json:
-        o.document("repair", **asdict(done))
+        output.document("repair", **asdict(done))
         return
     if done.rebuilt:
-        o.out(f"rebuilt: {done.files} files, {done.rows:,} rows. {done.why}")
+        output.out(f"rebuilt: {done.files} files, {done.rows:,} rows. {done.why}")
     else:
-        o.out(f"the manifest is sound: {done.files} files, {done.rows:,} rows")
+        output.out(f"the manifest is sound: {done.files} files, {done.rows:,} rows")
     for path, why in done.set_aside.items():
-        o.say(f"  {path}: {why}")
+        output.say(f"  {path}: {why}")
     for why in done.gone:
-        o.say(f"  {why}; the next fetch asks for it again")
+        output.say(f"  {why}; the next fetch asks for it again")

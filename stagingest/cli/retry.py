@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from stagingest.cli import options as o
+from stagingest.cli import output
 
 
 @click.command()
@@ -28,22 +29,22 @@ def retry(
     A symbol that the provider refused and a chunk that took its process down three times count as known until then.
     Failed and forbidden chunks are due at the next fetch anyway.
     """
-    from stagingest import keeping
+    from stagingest.api import retry as api_retry
 
-    done = keeping.retry(staging, dataset, outcomes=outcome, symbols=o.listed(symbols), chunks=chunk)
+    done = api_retry.retry(staging, dataset, outcomes=outcome, symbols=o.listed(symbols), chunks=chunk)
     commands = [shlex.join(["stagingest", *words, "--staging", str(staging)]) for words in done.commands]
     if as_json:
         chunks = [
             {"chunk": each.chunk.id, "outcome": each.outcome, "symbols": each.chunk.symbols, "reason": each.reason}
             for each in done.chunks
         ]
-        o.document("retry", outcomes=done.outcomes, symbols=done.symbols, chunks=chunks, commands=commands)
+        output.document("retry", outcomes=done.outcomes, symbols=done.symbols, chunks=chunks, commands=commands)
         return
     if not done.chunks:
-        o.out("nothing to retry: nothing was given up")
+        output.out("nothing to retry: nothing was given up")
         return
     counts = ", ".join(f"{number} {name}" for name, number in done.outcomes.items())
-    o.out(f"due again: {len(done.chunks)} chunks ({counts}) of {o.few(list(done.symbols))}")
-    o.say("Ask them with:")
+    output.out(f"due again: {len(done.chunks)} chunks ({counts}) of {output.few(list(done.symbols))}")
+    output.say("Ask them with:")
     for command in commands:
-        o.say(f"  {command}")
+        output.say(f"  {command}")

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stagingest.cli import configured
+from stagingest.cli import defaults, output
 from stagingest.cli import options as o
 from stagingest.errors import StagingestError
 
 if TYPE_CHECKING:
-    from stagingest.running import Profile, Ran
+    from stagingest.api.profile import Profile, Ran
 
 
 @click.command()
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option(
     "--preset", metavar="NAME", default="", help="Instead of the profile's: conservative, balanced, aggressive."
 )
-@configured.env_file
+@defaults.env_file
 @click.option("--lock-timeout", default="", help="Wait so long (30s, 5min) for a held database.  [default: profile's]")
 @click.option("--in-session", is_flag=True, help="Do nothing, and exit 0, outside the session of New York.")
 @click.option("--dry-run", is_flag=True, help="Show the plan of every step; ask nothing, make no file.")
@@ -40,11 +40,11 @@ def run(
     """
     from dataclasses import replace
 
-    from stagingest import running
+    from stagingest.api import profile as api_profile
 
     if in_session and o.out_of_session("run", as_json=as_json):
         return
-    plan = running.profile(profile, configured.read(), preset)
+    plan = api_profile.profile(profile, defaults.read(), preset)
     staging, to = str(given["staging"] or plan.staging), given["to"] or plan.to
     plan = replace(plan, staging=staging, to=to, lock_timeout=given["lock_timeout"] or plan.lock_timeout)
     if dry_run:
@@ -52,39 +52,39 @@ def run(
         return
     ran = _run(plan, env_file, as_json=as_json)
     if as_json:
-        o.document("run", **_document(ran))
+        output.document("run", **_document(ran))
     else:
         _words(ran, Path(plan.staging))
     sys.exit(ran.exit_code)
 
 
 def _run(plan: "Profile", env_file: Path | None, *, as_json: bool) -> "Ran":
-    from stagingest import running
+    from stagingest.api import profile as api_profile
+    from stagingest.api.target import TargetOptions
     from stagingest.cli.fetch import listener as listening
     from stagingest.cli.load import warning
-    from stagingest.destination import How
-    from stagingest.logs import hearing
+    from stagingest.cli.logs import hearing
 
-    how = How(
+    how = TargetOptions(
         memory_limit=o.memory(None, None, plan.memory_limit),  # type: ignore[arg-type]
         lock_timeout_s=o.duration("lock_timeout", plan.lock_timeout),
     )
     listener = listening(silent=as_json)
-    with closing(listener), hearing(o.log()):
-        return running.run(plan, how=how, environ=o.environment(env_file), listener=listener, load_listener=warning)
+    with closing(listener), hearing(output.log()):
+        return api_profile.run(plan, how=how, environ=o.environment(env_file), listener=listener, load_listener=warning)
 
 
 def _show(plan: "Profile", *, as_json: bool) -> None:
-    from stagingest import running
+    from stagingest.api import profile as api_profile
     from stagingest.cli import plan as planned
 
-    looks = running.looked(plan)
+    looks = api_profile.looked(plan)
     if as_json:
-        o.document("run", profile=plan.name, to=plan.to, steps=[planned.document(look) for look in looks])
+        output.document("run", profile=plan.name, to=plan.to, steps=[planned.document(look) for look in looks])
         return
     for look in looks:
         planned.words(look)
-    o.out(f"then loaded into {plan.to}")
+    output.out(f"then loaded into {plan.to}")
 
 
 def _document(ran: "Ran") -> dict[str, Any]:
@@ -105,18 +105,22 @@ def _words(ran: "Ran", staging: Path) -> None:
     from stagingest.cli.fetch import words
 
     for dataset, found in ran.steps:
-        o.out(f"== {dataset}")
+        output.out(f"== {dataset}")
         if isinstance(found, StagingestError):
-            o.say(f"Error: {found}", "error")
+            output.say(f"Error: {found}", "error")
         else:
             words(found, staging, alone=False)
     if isinstance(ran.loaded, StagingestError):
-        o.say(f"Error: {ran.loaded}", "error")
+        output.say(f"Error: {ran.loaded}", "error")
     elif ran.loaded:
         for skipped in ran.loaded.skipped:
-            o.say(f"Left out {skipped.path}: {skipped.reason}. Its chunk is due again at the next fetch.", "warning")
-        o.out(f"== load into {ran.loaded.target}")
-        o.out(f"entries   {ran.loaded.entries} taken in {ran.loaded.batches} transactions, {ran.loaded.files} files")
-        o.out(f"rows      {ran.loaded.rows:,} loaded, {ran.loaded.replaced:,} older ones replaced")
+            output.say(
+                f"Left out {skipped.path}: {skipped.reason}. Its chunk is due again at the next fetch.", "warning"
+            )
+        output.out(f"== load into {ran.loaded.target}")
+        output.out(
+            f"entries   {ran.loaded.entries} taken in {ran.loaded.batches} transactions, {ran.loaded.files} files"
+        )
+        output.out(f"rows      {ran.loaded.rows:,} loaded, {ran.loaded.replaced:,} older ones replaced")
     if ran.exit_code not in (0, 3):
-        o.say(f"Run the same command again:\n  {o.same_command()}")
+        output.say(f"Run the same command again:\n  {output.same_command()}")

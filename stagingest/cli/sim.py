@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from stagingest.cli import options as o
+from stagingest.cli import output, signals
 
 _MOMENTS = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
 
@@ -46,26 +46,28 @@ def sim(
 
     Prints the variables that lead the other commands to it, then answers until Ctrl-C. Any key is accepted.
     """
-    from stagingest import sim as imitation
+    from stagingest.sim import policy as sim_policy
+    from stagingest.sim import server as sim_server
+    from stagingest.sim.market import market as market_market
 
-    market = imitation.market_from(symbols, replay=replay, seed=seed)
-    policy = imitation.Policy(
+    market = market_market.market_from(symbols, replay=replay, seed=seed)
+    policy = sim_policy.Policy(
         rate_per_min=rate_per_min, rate_mode=rate_mode, rate_headers=rate_headers, retry_after=retry_after,
         latency_s=latency_ms / 1000, page_cap=page_cap,
     )  # fmt: skip
     still = now.replace(tzinfo=UTC) if now else None
-    server = imitation.Server(market, policy, port=port, clock=lambda: still or datetime.now(UTC))
+    server = sim_server.Server(market, policy, port=port, clock=lambda: still or datetime.now(UTC))
     prices = "replayed" if replay else "generated"
     for name in market.skipped:
-        o.say(f"Not replayed, its columns are of no known shape: {name}")
-    o.out(f"# imitation of Alpaca and Massive; its prices are {prices}")
+        output.say(f"Not replayed, its columns are of no known shape: {name}")
+    output.out(f"# imitation of Alpaca and Massive; its prices are {prices}")
     for name in ("APCA_API_DATA_URL", "APCA_API_BASE_URL", "MASSIVE_API_BASE_URL"):
-        o.out(f"export {name}={server.url}")
+        output.out(f"export {name}={server.url}")
     for name in ("APCA_API_KEY_ID", "APCA_API_SECRET_KEY", "MASSIVE_API_KEY"):
-        o.out(f"export {name}=any")
-    o.out()
+        output.out(f"export {name}=any")
+    output.out()
     sys.stdout.flush()
     try:
         server.serve_forever()
-    except (KeyboardInterrupt, o.Terminated):
-        o.say("The imitation ends.")
+    except (KeyboardInterrupt, signals.Terminated):
+        output.say("The imitation ends.")

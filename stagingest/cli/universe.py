@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from stagingest.cli import options as o
+from stagingest.cli import output
 
 
 @click.group()
@@ -32,17 +33,17 @@ def import_(name: str, file: str, as_of: str, staging: Path, as_json: bool) -> N
     A list of symbols is the whole of it on one day: who is missing has left, who is new has joined. A table with
     columns symbol, added and removed (empty: still a member) is its history, and replaces what was known.
     """
-    from stagingest import keeping
+    from stagingest.api import universe as api_universe
 
-    kept = keeping.import_universe(name, file, as_of=as_of, staging=staging)
+    kept = api_universe.import_universe(name, file, as_of=as_of, staging=staging)
     if as_json:
-        o.document("universe import", universe=name, members=kept.members, joined=kept.joined, left=kept.left)
+        output.document("universe import", universe=name, members=kept.members, joined=kept.joined, left=kept.left)
         return
-    o.out(f"{name}: {kept.members} members, {kept.joined} joined, {kept.left} left")
+    output.out(f"{name}: {kept.members} members, {kept.joined} joined, {kept.left} left")
     for given, symbol in kept.changed:
-        o.say(f"Renamed: {given} to {symbol}.")
+        output.say(f"Renamed: {given} to {symbol}.")
     if kept.rejected:
-        o.say(f"Rejected, not a symbol: {o.few(kept.rejected)}.")
+        output.say(f"Rejected, not a symbol: {output.few(kept.rejected)}.")
         sys.exit(3)
 
 
@@ -51,20 +52,20 @@ def import_(name: str, file: str, as_of: str, staging: Path, as_json: bool) -> N
 @o.as_json
 def list_(staging: Path, as_json: bool) -> None:
     """Name every universe, how many belong to it today, and when it last changed."""
-    from stagingest import membership, universes
+    from stagingest.planning import universes
 
     rows = []
     for name in universes.names(staging):
         members = universes.members(staging, name)
-        now = len(membership.as_of(members, date.today()))
-        rows.append({"universe": name, "members": now, "changed": membership.known_to(members)})
+        now = len(universes.as_of(members, date.today()))
+        rows.append({"universe": name, "members": now, "changed": universes.known_to(members)})
     if as_json:
-        o.document("universe list", universes=rows)
+        output.document("universe list", universes=rows)
         return
     for row in rows:
-        o.out(f"{row['universe']}  {row['members']} members, changed {row['changed']}")
+        output.out(f"{row['universe']}  {row['members']} members, changed {row['changed']}")
     if not rows:
-        o.out(f"there is no universe in {staging}")
+        output.out(f"there is no universe in {staging}")
 
 
 @universe.command()
@@ -73,16 +74,16 @@ def list_(staging: Path, as_json: bool) -> None:
 @o.as_json
 def show(name: str, staging: Path, as_json: bool) -> None:
     """Print who belonged to universe NAME from when to when."""
-    from stagingest import universes
+    from stagingest.planning import universes
 
     members = [each for each in universes.members(staging, name) if each.removed != each.added]
     if as_json:
         rows = [{"symbol": each.symbol, "added": each.added, "removed": each.removed} for each in members]
-        o.document("universe show", universe=name, members=rows)
+        output.document("universe show", universe=name, members=rows)
         return
-    o.out("symbol,added,removed")
+    output.out("symbol,added,removed")
     for each in members:
-        o.out(f"{each.symbol},{each.added},{each.removed or ''}")
+        output.out(f"{each.symbol},{each.added},{each.removed or ''}")
 
 
 @universe.command("as-of")
@@ -92,11 +93,12 @@ def show(name: str, staging: Path, as_json: bool) -> None:
 @o.as_json
 def as_of(name: str, day: str, staging: Path, as_json: bool) -> None:
     """Print who belonged to universe NAME on DAY (YYYY-MM-DD), one symbol a line."""
-    from stagingest import days, membership, universes
+    from stagingest.model import calendar
+    from stagingest.planning import universes
 
-    symbols = membership.as_of(universes.members(staging, name), days.day("DAY", day))
+    symbols = universes.as_of(universes.members(staging, name), calendar.day("DAY", day))
     if as_json:
-        o.document("universe as-of", universe=name, day=day, symbols=symbols)
+        output.document("universe as-of", universe=name, day=day, symbols=symbols)
         return
     for symbol in symbols:
-        o.out(symbol)
+        output.out(symbol)

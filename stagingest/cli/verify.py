@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from stagingest.cli import options as o
+from stagingest.cli import output
 
 
 @click.command()
@@ -19,15 +20,15 @@ def verify(staging: Path, to: str | None, schema: str, as_json: bool) -> None:
 
     Exits 0 when all agree, 3 when something does not.
     """
-    from stagingest import keeping
-    from stagingest.destination import How
+    from stagingest.api import verify as api_verify
+    from stagingest.api.target import TargetOptions
 
-    found = keeping.verify(staging, to, how=How(schema=schema))
+    found = api_verify.verify(staging, to, how=TargetOptions(schema=schema))
     code = 3 if found.disagreements else 0
     if as_json:
-        o.document("verify", **asdict(found), exit_code=code)
+        output.document("verify", **asdict(found), exit_code=code)
         sys.exit(code)
     for each in found.disagreements:
-        o.out(f"{each.what}. Cure: {each.cure}.")
-    o.out(f"read {found.files:,} files, {o.size(found.bytes)}, of {found.entries:,} entries")
+        output.out(f"{each.what}. Cure: {each.cure}.")
+    output.out(f"read {found.files:,} files, {output.size(found.bytes)}, of {found.entries:,} entries")
     sys.exit(code)

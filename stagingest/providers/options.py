@@ -7,6 +7,7 @@ from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
 
 from stagingest.errors import UsageError
+from stagingest.model.calendar import DAY
 
 # What `canonical` takes beside the endpoint's own options, when it asks for nothing: one set of options fits all.
 NOTHING: Mapping[str, tuple[str, ...]] = {
@@ -54,3 +55,16 @@ def strike(name: str, text: str) -> Decimal:
     if not value.is_finite() or not 0 <= value < _MOST or value.quantize(_MILLI) != value:
         raise UsageError(f"{name} {text!r} is no strike.", "Write dollars, three decimals at most, for example 162.5.")
     return Decimal(f"{value.normalize():f}")
+
+
+def statuses(year: int, day: date) -> list[str]:
+    """What is listed of a year: what expires from yesterday on is active, what expired until today is not; around
+    today providers are late, so it is asked for both ways.
+    """
+    active = ["active"] if year >= (day - DAY).year else []
+    return [*active, *(["inactive"] if year <= day.year else [])]
+
+
+def expiries(status: str, first: date, last: date, day: date) -> tuple[date, date]:
+    """The part of the expiries from `first` to `last` that may have a status on a day."""
+    return (max(first, day - DAY), last) if status == "active" else (first, min(last, day))

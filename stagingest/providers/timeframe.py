@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from math import ceil
 
 from stagingest.errors import UsageError
-from stagingest.model import Grid
+from stagingest.model.windows import Grid
 
 _WIRE = {"min": "Min", "h": "Hour", "d": "Day", "w": "Week", "mo": "Month"}
 _STEPS = {"min": range(1, 60), "h": range(1, 24), "d": (1,), "w": (1,), "mo": (1, 2, 3, 4, 6, 12)}

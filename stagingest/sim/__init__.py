@@ -1,10 +1,13 @@
-"""An imitation of the providers on loopback: `with Server(market_from(100)) as server: server.url`."""
+"""An imitation of the providers on loopback: `with Server(market_from(100)) as server: server.url`.
 
-from stagingest.sim.bars import Timeframe
-from stagingest.sim.generated import Generated, names
-from stagingest.sim.market import Market, market_from
+Imports: errors model.calendar
+"""
+
+from stagingest.sim.market.bars import Timeframe
+from stagingest.sim.market.generated import Generated, names
+from stagingest.sim.market.market import Market, market_from
+from stagingest.sim.market.replay import Replay
 from stagingest.sim.policy import EMPTY_SHAPES, FAULT_KINDS, LAST_TOKENS, Fault, Policy
-from stagingest.sim.replay import Replay
 from stagingest.sim.server import Logged, Server
 
 __all__ = [

@@ -11,16 +11,14 @@ from urllib.parse import parse_qsl
 
 import orjson
 
-from stagingest.sim.answer import JSON, Answer, host_of, refused, refused_by_massive, split_target
-from stagingest.sim.cursors import HOST
+from stagingest.sim.answers.alpaca import JSON, Answer, host_of, refused, refused_by_massive, split_target
+from stagingest.sim.answers.cache import Prepared, Shelf
 from stagingest.sim.faults import PAGES, WIRES, Faults, Reply, Wire, sent
-from stagingest.sim.heads import Fields, fields, http_date
-from stagingest.sim.limits import Limits
-from stagingest.sim.loop import Loop
-from stagingest.sim.market import Market
-from stagingest.sim.moments import utc_now
-from stagingest.sim.policy import Fault, Policy
-from stagingest.sim.prepared import Prepared, Shelf
+from stagingest.sim.loop import Fields, Loop, fields, http_date
+from stagingest.sim.market.calendar import utc_now
+from stagingest.sim.market.market import Market
+from stagingest.sim.policy import Fault, Limits, Policy
+from stagingest.sim.questions import HOST
 
 
 @dataclass(frozen=True, slots=True)

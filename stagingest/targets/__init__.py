@@ -1,4 +1,7 @@
-"""What a target is, and the frozen values that travel to and from it."""
+"""What a target is, and the frozen values that travel to and from it.
+
+Imports: errors model system
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -7,11 +10,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from stagingest.datasets import DATASETS, Table
 from stagingest.errors import FullError, TargetError
-from stagingest.model import Chunk, to_json
-from stagingest.targets.batch import Batch
-from stagingest.targets.spans import Near, Span
+from stagingest.model.chunk import Chunk, to_json
+from stagingest.model.datasets import DATASETS, Table
+from stagingest.targets.batch import Batch, Near, Span
 
 Step = tuple[int, tuple[str, ...]]
 """A version of a target's tables, and the statements that lead to it from the one before."""

@@ -1,23 +1,24 @@
 """What a target takes at once: entries with their files, in batches that hold no two answers to one question."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from stagingest.datasets import Dataset, Table
-from stagingest.model import Entry, Window, to_json
-from stagingest.sessions import instant
-from stagingest.targets.spans import moment
+from stagingest.model.calendar import instant
+from stagingest.model.chunk import to_json
+from stagingest.model.datasets import Dataset, Table
+from stagingest.model.task import Entry
+from stagingest.model.windows import Window
 
 # Bars are stamped inside their window; a day more on both sides costs nothing and forgives a provider's stamp.
 _MARGIN = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class StagedEntry:
     """An entry of a staging directory, as a target takes it.
 
     Args:
@@ -108,10 +109,10 @@ class Batch:
     dataset: Dataset
     schema: int
     mode: Mode
-    items: tuple[Item, ...]
+    items: tuple[StagedEntry, ...]
 
     @property
-    def files(self) -> tuple[Item, ...]:
+    def files(self) -> tuple[StagedEntry, ...]:
         """The items that have a file, in loading order."""
         return tuple(item for item in self.items if item.entry.path)
 
@@ -135,7 +136,7 @@ class Batch:
 
     def groups(self, table: Table) -> "list[Group]":
         """The files by what is the same in all rows of their series."""
-        groups: dict[tuple[tuple[str, str], ...], list[Item]] = {}
+        groups: dict[tuple[tuple[str, str], ...], list[StagedEntry]] = {}
         for item in self.files:
             series = item.entry.chunk.series
             said = {"provider": series.endpoint.partition("/")[0], **dict(series.params)}
@@ -164,7 +165,7 @@ class Group:
     """Files of a batch whose rows have these key columns in common."""
 
     fixed: Mapping[str, str]
-    files: tuple[Item, ...]
+    files: tuple[StagedEntry, ...]
 
     def windows(self, *, whole: bool = False) -> dict[str, list[Any]]:
         """What the files (with `whole`, those that are the last word) answer, as columns symbols, since, until."""
@@ -183,3 +184,35 @@ class Group:
             "since": min(since for since, _ in spans) - _MARGIN,
             "until": max(until for _, until in spans) + _MARGIN,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """Which rows of a ledger a load may meet: of lines (`Item.line`), with symbols from `low` to `high`; captures only
+    `since` then (UTC without zone).
+    """
+
+    lines: frozenset[str]
+    low: str
+    high: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A window in which rows of these symbols of a line (`Item.line`) were loaded before."""
+
+    line: str
+    symbols: tuple[str, ...]
+    window: Window
+
+    @classmethod
+    def of(cls, line: str, symbols: Iterable[str], start: date, end: date, asked_at: datetime) -> "Span":
+        """The span of a ledger's row; a capture's line is an endpoint."""
+        return cls(line, tuple(symbols), moment(asked_at) if "/" in line else Window(start, end))
+
+
+def moment(asked_at: datetime) -> Window:
+    """The window of a capture: its instant alone (UTC without zone)."""
+    start = asked_at.astimezone(UTC).replace(tzinfo=None) if asked_at.tzinfo else asked_at
+    return Window(start, start + timedelta(microseconds=1))

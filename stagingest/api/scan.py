@@ -1,0 +1,218 @@
+"""Rows as Arrow, out of a staging directory or a database, a batch at a time."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stagingest.errors import UsageError, nearest
+from stagingest.model.calendar import day, instant
+from stagingest.model.datasets import DATASETS, Dataset, arrow_schema
+from stagingest.model.task import Entry
+from stagingest.model.windows import Window
+from stagingest.staging.manifest import Manifest, there
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+_BATCH_ROWS = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class RowFilter:
+    """Which rows.
+
+    Args:
+        symbols: of the dataset's symbol column; empty is all.
+        window: of New York days, None is all time.
+        same: key column -> the one value it must have.
+    """
+
+    symbols: frozenset[str]
+    window: Window | None
+    same: Mapping[str, str]
+
+
+def scan(
+    dataset: str,
+    *,
+    symbols: Iterable[str] = (),
+    start: str | date | None = None,
+    end: str | date | None = None,
+    timeframe: str | None = None,
+    provider: str | None = None,
+    feed: str | None = None,
+    adjustment: str | None = None,
+    columns: Iterable[str] | None = None,
+    staging: str | Path = "staging",
+    db: str | Path | None = None,
+) -> "pa.RecordBatchReader":
+    """Rows of a dataset that were staged, or with `db` loaded, as a stream of Arrow batches; each key once.
+
+    Of staged rows the one that was answered last counts; what no answer overlaps is read a file at a time, answers that
+    overlap are held in memory together. Rows come file by file, within one sorted by key.
+
+    Args:
+        dataset: `stock-bars`, `option-bars`, `option-contracts`, `option-snapshots` or `universe-members`.
+        symbols: stocks; of option bars OCC symbols, of contracts and snapshots underlyings; all when empty.
+        start, end: first and last New York day (YYYY-MM-DD), both included; only for bars and snapshots.
+        timeframe: of bars, in any spelling of `fetch`.
+        provider, feed, adjustment: where the dataset has that column; every one when not given.
+        columns: which columns, in which order; all of the dataset when not given.
+        staging: the staging directory.
+        db: a DuckDB file that `load` filled, instead of the staging directory.
+
+    Returns a reader whose columns have the types of `datasets`: text as string, ts and other instants as timestamp[us]
+    in UTC without zone, prices as double in the currency of the row, volumes as int64, strikes as decimal128(18, 3).
+
+    Raises UsageError for a dataset, column or day that is none, StagingError or TargetError for what cannot be read.
+    """
+    if dataset not in DATASETS:
+        raise UsageError(f"There is no dataset {dataset!r}.", nearest(dataset, DATASETS))
+    data = DATASETS[dataset]
+    names = list(columns) if columns is not None else [column.name for column in data.columns]
+    given = {"interval": _interval(timeframe), "provider": provider, "feed": feed, "adjustment": adjustment}
+    same = {name: value for name, value in given.items() if value is not None}
+    known = {column.name for column in data.columns}
+    for name in (*names, *same):
+        if name not in known:
+            raise UsageError(f"{dataset} has no column {name!r}.", nearest(name, known))
+    wanted = RowFilter(frozenset(symbols), _window(data, start, end), same)
+    if db is not None:
+        return _loaded(Path(db), data, wanted, names)
+    return _staged(Path(staging), data, wanted, names)
+
+
+def _interval(timeframe: str | None) -> str | None:
+    from stagingest.providers.timeframe import Timeframe
+
+    return None if timeframe is None else Timeframe.parse(timeframe).interval
+
+
+def _window(data: Dataset, start: str | date | None, end: str | date | None) -> Window | None:
+    if start is None and end is None:
+        return None
+    if not data.time:
+        raise UsageError(f"{data.name} has no time to choose by.", "Leave start and end out.")
+    first = day("start", str(start)) if start is not None else date(1900, 1, 1)
+    last = day("end", str(end)) if end is not None else date(2200, 1, 1)
+    return Window(first, date.fromordinal(last.toordinal() + 1))
+
+
+def _schema(data: Dataset, names: Sequence[str]) -> "pa.Schema":
+    import pyarrow as pa
+
+    fields = arrow_schema(data)
+    plain = [(name, fields.field(name).type) for name in names]
+    return pa.schema([(name, pa.string() if pa.types.is_dictionary(kind) else kind) for name, kind in plain])
+
+
+# --- staged
+
+
+def _staged(root: Path, data: Dataset, wanted: RowFilter, names: Sequence[str]) -> "pa.RecordBatchReader":
+    import pyarrow as pa
+
+    schema = _schema(data, names)
+    groups = _together(_entries(root, data, wanted)) if there(root) else []
+    tables = (table for group in groups for table in _rows(root, data, wanted, group))
+    batches = (
+        batch for table in tables for batch in table.select(names).cast(schema).to_batches(max_chunksize=_BATCH_ROWS)
+    )
+    return pa.RecordBatchReader.from_batches(schema, batches)
+
+
+def _entries(root: Path, data: Dataset, wanted: RowFilter) -> list[Entry]:
+    with Manifest.read(root, unseen=True) as manifest:
+        return [entry for entry in manifest.entries() if entry.path and _may_hold(entry, data, wanted)]
+
+
+def _may_hold(entry: Entry, data: Dataset, wanted: RowFilter) -> bool:
+    chunk = entry.chunk
+    provider, _, name = chunk.series.endpoint.partition("/")
+    said = {"provider": provider, **dict(chunk.series.params)}
+    if name != data.name or any(said.get(key, value) != value for key, value in wanted.same.items()):
+        return False
+    if wanted.symbols and wanted.symbols.isdisjoint(chunk.symbols):
+        return False
+    window = wanted.window
+    return window is None or (chunk.window.start < window.end and window.start < chunk.window.end)
+
+
+def _together(entries: Sequence[Entry]) -> list[list[Entry]]:
+    """Entries that may hold rows of one key in one list, in the order they were acknowledged."""
+    leader = list(range(len(entries)))
+
+    def find(at: int) -> int:
+        while leader[at] != at:
+            leader[at] = leader[leader[at]]
+            at = leader[at]
+        return at
+
+    seen: dict[tuple[str, str], list[int]] = {}
+    for at, entry in enumerate(entries):
+        window = entry.chunk.window
+        for symbol in entry.chunk.symbols:
+            others = seen.setdefault((entry.chunk.series.endpoint, symbol), [])
+            for other in others:
+                held = entries[other].chunk.window
+                if held.start < window.end and window.start < held.end:
+                    leader[find(at)] = find(other)
+            others.append(at)
+    groups: dict[int, list[Entry]] = {}
+    for at, entry in enumerate(entries):
+        groups.setdefault(find(at), []).append(entry)
+    return list(groups.values())
+
+
+def _rows(root: Path, data: Dataset, wanted: RowFilter, group: Sequence[Entry]) -> Iterator["pa.Table"]:
+    import pyarrow.parquet as pq
+
+    from stagingest.targets.parquet.partitions import merged
+
+    condition = _condition(data, wanted)
+    tables = [pq.read_table(root / entry.path, partitioning=None, filters=condition) for entry in group]
+    if len(tables) == 1:
+        yield tables[0]
+        return
+    widest = max(data.tables, key=lambda table: len(table.key))
+    yield merged(None, [table.cast(_schema(data, table.column_names)) for table in tables], widest, newest=True)
+
+
+def _condition(data: Dataset, wanted: RowFilter) -> "pa.compute.Expression | None":
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    parts = [pc.field(name) == value for name, value in wanted.same.items()]
+    if wanted.symbols:
+        parts.append(pc.field(data.symbol).isin(sorted(wanted.symbols)))
+    if wanted.window is not None:
+        since, until = (pa.scalar(_at(each), pa.timestamp("us")) for each in (wanted.window.start, wanted.window.end))
+        parts += [pc.field(data.time) >= since, pc.field(data.time) < until]
+    found = None
+    for part in parts:
+        found = part if found is None else found & part
+    return found
+
+
+def _at(at: date) -> datetime:
+    return instant(at).replace(tzinfo=None)
+
+
+# --- loaded
+
+
+def _loaded(path: Path, data: Dataset, wanted: RowFilter, names: Sequence[str]) -> "pa.RecordBatchReader":
+    from stagingest.targets.duckdb import sql
+    from stagingest.targets.duckdb.connection import stream
+
+    table = max(data.tables, key=lambda table: len(set(names) & {column.name for column in table.columns}))
+    missing = set(names) - {column.name for column in table.columns}
+    kept = [name for name in names if name not in missing]
+    since, until = (_at(each) for each in (wanted.window.start, wanted.window.end)) if wanted.window else (None, None)
+    values = {**wanted.same, "symbols": sorted(wanted.symbols), "since": since, "until": until}
+    text = sql.choose(data, table, kept, tuple(wanted.same), bounded=wanted.window is not None)
+    used = {name: value for name, value in values.items() if f"${name}" in text}
+    return stream(path, text, _schema(data, kept), _BATCH_ROWS, **used)

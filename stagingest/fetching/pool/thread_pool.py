@@ -1,0 +1,102 @@
+"""The seam of the pool with threads of this process instead of worker processes."""
+
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
+
+from stagingest.fetching.pool.handle import OnNote, Setup, SlotState, cancel
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class ThreadPool(Executor):
+    """Lanes (threads) of this process, for breakpoints and small jobs.
+
+    Unlike `ThreadPoolExecutor` it tells those who wait of what `shutdown` cancels, and an exiting interpreter does
+    not wait for its threads.
+
+    Args:
+        lanes: number of threads.
+        setup: called at once as setup(note, setup_arg); what it raises is raised here.
+        on_note: called as on_note(0, value) on the thread that notes.
+    """
+
+    def __init__(self, lanes: int, *, setup: Setup, setup_arg: object, on_note: OnNote) -> None:
+        setup(partial(on_note, 0), setup_arg)
+        self._tasks: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._closing = False
+        self._in_flight = self._finished = 0
+        self._heard = time.monotonic()
+        self._threads = [threading.Thread(target=self._lane, daemon=True) for _ in range(lanes)]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Runs fn(*args, **kwargs) on the next free thread. Raises RuntimeError after shutdown."""
+        future: Future[T] = Future()
+        with self._lock:
+            if self._closing:
+                raise RuntimeError("cannot schedule new futures after shutdown")
+            self._tasks.put((future, partial(fn, *args, **kwargs)))
+        return future
+
+    def _lane(self) -> None:
+        while task := self._tasks.get():
+            future, call = task
+            if not future.set_running_or_notify_cancel():
+                continue
+            self._count(1, 0)
+            try:
+                settle = partial(future.set_result, call())
+            except BaseException as error:  # noqa: BLE001 - whatever a task raises is its answer
+                settle = partial(future.set_exception, error)
+            self._count(-1, 1)
+            settle()
+
+    def _count(self, in_flight: int, finished: int) -> None:
+        with self._lock:
+            self._in_flight += in_flight
+            self._finished += finished
+            self._heard = time.monotonic()
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - Executor's
+        """As in `Slots`."""
+        with self._lock:
+            self._closing = True
+        while cancel_futures:
+            try:
+                task = self._tasks.get_nowait()
+            except queue.Empty:
+                break
+            if task:
+                cancel(task[0])
+        for _ in self._threads:
+            self._tasks.put(None)
+        for thread in self._threads:
+            if wait and thread is not threading.current_thread():
+                thread.join()
+
+    def kill(self) -> None:
+        """Cancels what is queued; a thread cannot be killed, so what runs is left to end by itself."""
+        self.shutdown(wait=False, cancel_futures=True)
+
+    def statistics(self) -> tuple[SlotState, ...]:
+        """One slot: this process."""
+        with self._lock:
+            quiet_s = time.monotonic() - self._heard
+            return (SlotState(os.getpid(), True, self._in_flight, self._finished, quiet_s),)
+
+    def cpu_s(self) -> float:
+        """0.0: there is no other process."""
+        return 0.0
+
+    def pids(self) -> tuple[int, ...]:
+        """None: there is no other process."""
+        return ()

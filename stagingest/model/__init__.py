@@ -1,0 +1,4 @@
+"""Values without behaviour towards the world: chunks, windows, tasks, pages, datasets, the calendar.
+
+Imports: errors
+"""

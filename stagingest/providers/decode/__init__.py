@@ -1,0 +1,4 @@
+"""From JSON to Arrow, for the readers of every provider.
+
+Imports: errors model
+"""

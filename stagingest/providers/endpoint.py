@@ -1,0 +1,130 @@
+"""What the chain endpoints share: the option chain of one underlying as it is now, or the part of it between bounds."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from datetime import date, datetime
+from typing import Protocol
+
+from stagingest.errors import UsageError
+from stagingest.model.chunk import Chunk, Coverage, Cut, Series
+from stagingest.model.page import Page, Request
+from stagingest.model.windows import Grid
+from stagingest.providers import options as o
+
+
+class Endpoint(Protocol):
+    """One HTTP route of a provider: how to cut, ask and read it. Everything is pure."""
+
+    name: str
+    provider: str
+    dataset: str
+    kind: Coverage
+    budget: str
+    floor: date
+
+    def canonical(self, options: Mapping[str, str]) -> Series:
+        """The series of these options, every default written out. Raises UsageError on a bad value."""
+
+    def symbol(self, text: str) -> str | None:
+        """The provider's spelling of a symbol, or None when its pattern refuses it."""
+
+    def cut(self, series: Series) -> Cut:
+        """How the series wants to be cut."""
+
+    def final_before(self, series: Series, asked_at: datetime) -> date:
+        """The day before which answers given at `asked_at` (UTC) do not change any more."""
+
+    def constants(self, series: Series) -> dict[str, str]:
+        """Staged columns that are the same in every row of the series."""
+
+    def first(self, chunk: Chunk, not_after: datetime | None = None) -> Request:
+        """The request for the first page."""
+
+    def read(self, chunk: Chunk, request: Request, body: bytes) -> Page:
+        """The page in a response body. Raises PageError when it is not one."""
+
+
+def may_be_cut(endpoint: Endpoint, chunk: Chunk, page: Page) -> bool:
+    """Whether a last page is so full that it may be a silent cut, which a chunk shows when it is asked in two parts."""
+    days = (chunk.window.end - chunk.window.start).days
+    divisible = len(chunk.symbols) > 1 or (endpoint.kind is Coverage.HISTORY and days > 1)
+    return divisible and (page.counted or page.rows) >= endpoint.cut(chunk.series).page_rows
+
+
+TYPES = ("call", "put")
+BOUNDS = ("strike_gte", "strike_lte", "option_type", "expiry_gte", "expiry_lte")
+_CONTRACTS_PER_CHAIN = 2_500
+_ROW_BYTES = 60  # measured by `scripts/bench snapshots`
+
+
+class Chain(ABC):
+    """A chain endpoint: one underlying a chunk, because its pages are staged together or not at all."""
+
+    name: str
+    provider: str
+    dataset = "option-snapshots"
+    kind = Coverage.CAPTURE
+    budget: str
+    floor = date.min
+    path: str
+    feeds: tuple[str, ...]
+    """Where quotes may come from, the default first; () when there is no choice and the column is ''."""
+    page_rows: int
+    wire: tuple[str, ...]
+    """What the bounds are called on the wire, in the order of BOUNDS."""
+
+    def canonical(self, options: Mapping[str, str]) -> Series:
+        """Option `feed` (the first of the endpoint's is the default) and bounds, all inclusive: `strike_gte`,
+        `strike_lte`, `option_type`, `expiry_gte`, `expiry_lte`. Raises UsageError.
+        """
+        o.known(self.name, options, ("feed", *BOUNDS) if self.feeds else BOUNDS)
+        feed = o.one_of("feed", options.get("feed") or self.feeds[0], self.feeds) if self.feeds else ""
+        given = {name: options.get(name) or "" for name in BOUNDS}
+        for name in ("strike_gte", "strike_lte"):
+            given[name] = given[name] and str(o.strike(name, given[name]))
+        for name in ("expiry_gte", "expiry_lte"):
+            given[name] = given[name] and str(o.day(name, given[name]))
+        given["option_type"] = given["option_type"] and o.one_of("type", given["option_type"], TYPES)
+        low, high = given["strike_gte"], given["strike_lte"]
+        if low and high and float(low) > float(high):
+            raise UsageError(f"strike_gte {low} is above strike_lte {high}.", f"The highest is {high}.")
+        if given["expiry_lte"] and given["expiry_gte"] > given["expiry_lte"]:
+            said = f"expiry_gte {given['expiry_gte']} is after expiry_lte {given['expiry_lte']}."
+            raise UsageError(said, f"The latest is {given['expiry_lte']}.")
+        return Series.of(self.name, {"feed": feed, **given})
+
+    @abstractmethod
+    def symbol(self, text: str) -> str | None:
+        """The underlying as the provider spells it."""
+
+    def cut(self, series: Series) -> Cut:
+        """One underlying a chunk."""
+        return Cut(Grid(), 1, _CONTRACTS_PER_CHAIN, page_rows=self.page_rows, row_bytes=_ROW_BYTES)
+
+    def final_before(self, series: Series, asked_at: datetime) -> date:
+        """No day: a moment answers for none, and is asked again whenever somebody asks."""
+        return date.min
+
+    def constants(self, series: Series) -> dict[str, str]:
+        """Provider and feed; the rest of a series is bounds, not columns."""
+        return {"provider": self.provider, "feed": series["feed"]}
+
+    def first(self, chunk: Chunk, not_after: datetime | None = None) -> Request:
+        """The first page; the bounds hold on the provider's side."""
+        bounds = (
+            (wire, chunk.series[name]) for name, wire in zip(BOUNDS, self.wire, strict=True) if chunk.series[name]
+        )
+        query = (*self.plain(chunk.series), *bounds, ("limit", str(self.page_rows)))
+        return Request(self.budget, f"{self.path}/{chunk.symbols[0]}", query)
+
+    @abstractmethod
+    def plain(self, series: Series) -> tuple[tuple[str, str], ...]:
+        """Parameters that are sent whatever the bounds."""
+
+    @abstractmethod
+    def ahead(self, request: Request, body: bytes) -> Request | None:
+        """What `read` will call the next request, guessed without reading: None where that is not easily seen."""
+
+    @abstractmethod
+    def read(self, chunk: Chunk, request: Request, body: bytes) -> Page:
+        """The page in `body`. Raises PageError."""

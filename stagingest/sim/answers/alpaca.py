@@ -1,0 +1,243 @@
+"""From a request to its answer: a function of market, policy and time."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import orjson
+
+from stagingest.sim.answers import chains, massive_bars, massive_contracts
+from stagingest.sim.market.bars import Bars
+from stagingest.sim.market.calendar import Moment, stamp
+from stagingest.sim.market.contracts import Contract
+from stagingest.sim.market.market import Market
+from stagingest.sim.policy import Policy, next_member, rows_member
+from stagingest.sim.questions import BarsAsk, ContractsAsk, Query, Refusal, Token, bars_ask, contracts_ask, offset_token
+
+_RECENT = timedelta(minutes=15)
+_CONTRACTS = "/v2/options/contracts"
+_STOCKS = "/v2/stocks/"
+_CHAINS = "/v3/snapshot/options/"
+_SNAPSHOTS = "/v1beta1/options/snapshots"
+JSON = "application/json; charset=UTF-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response.
+
+    Args:
+        status: of HTTP.
+        body: identity encoded.
+        rows: data rows in it.
+        lasting: how long the same request gets the same answer: for the `day`, the `minute`, or not (`never`).
+        content_type: of the body.
+    """
+
+    status: int
+    body: bytes
+    rows: int = 0
+    lasting: str = "day"
+    content_type: str = JSON
+
+
+def host_of(path: str) -> str:
+    """Which host serves a path: Alpaca's `data` or `trading`, or `massive`."""
+    if path.startswith(("/v3/", "/v2/aggs/")):
+        return "massive"
+    return "trading" if path.startswith("/v2/options") else "data"
+
+
+def split_target(target: str) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """Path and decoded query of a request target."""
+    parts = urlsplit(target)
+    return unquote(parts.path), tuple(parse_qsl(parts.query, keep_blank_values=True))
+
+
+def refused(status: int, message: str, code: int | None = None, lasting: str = "day") -> Answer:
+    """An error as the provider writes it."""
+    body: dict[str, object] = {"message": message} if code is None else {"code": code, "message": message}
+    return Answer(status, orjson.dumps(body), lasting=lasting)
+
+
+def refused_by_massive(status: int, message: str, lasting: str = "day") -> Answer:
+    """An error as Massive writes it."""
+    word, name = {403: ("NOT_AUTHORIZED", "message"), 404: ("NOT_FOUND", "message")}.get(status, ("ERROR", "error"))
+    body = {"status": word, "request_id": "708a1c2b3d4e5f60718293a4b5c6d7e8", name: message}
+    return Answer(status, orjson.dumps(body), lasting=lasting)
+
+
+def answer(market: Market, policy: Policy, target: str, now: datetime) -> Answer:
+    """The answer to `GET target` at the aware instant `now`, to a client with a good key."""
+    if len(target) > policy.most_target_bytes:
+        return Answer(414, b"Request-URI Too Large", content_type="text/plain")
+    path, pairs = split_target(target)
+    query = dict(pairs)
+    try:
+        found = _routed(market, policy, path, query, now)
+    except Refusal as error:
+        if host_of(path) == "massive":
+            return refused_by_massive(error.status, error.message, "never" if error.status == 403 else "day")
+        code = error.code or (40010001 if host_of(path) == "trading" else None)
+        return refused(error.status, error.message, code, "never" if error.status == 403 else "day")
+    unknown = b"404 page not found" if host_of(path) == "massive" else b"Not Found"
+    return found or Answer(404, unknown, content_type="text/plain")
+
+
+def _routed(market: Market, policy: Policy, path: str, query: Query, now: datetime) -> Answer | None:
+    moment = Moment.at(now)
+    if host_of(path) == "massive":
+        return _massive(market, policy, path, query, now, moment)
+    if path == _CONTRACTS:
+        return _contracts(market, policy, contracts_ask(query, moment.today), moment)
+    if path.startswith(f"{_CONTRACTS}/"):
+        return _contract(market, path.removeprefix(f"{_CONTRACTS}/"), moment)
+    if path == "/v1beta1/options/bars":
+        if not policy.opra:
+            raise Refusal(403, "OPRA agreement is not signed")
+        return _bars(market, policy, bars_ask(query, now, option=True), now, moment)
+    underlying = path.removeprefix(_SNAPSHOTS)
+    if underlying == "" or (path.startswith(f"{_SNAPSHOTS}/") and underlying.count("/") == 1):
+        body, rows = chains.alpaca(market, policy, query, now, underlying.removeprefix("/"))
+        return Answer(200, body, rows, "minute")
+    single = path.removeprefix(_STOCKS).removesuffix("/bars")
+    if path == f"{_STOCKS}bars":
+        return _bars(market, policy, bars_ask(query, now), now, moment)
+    if path == f"{_STOCKS}{single}/bars" and "/" not in single:
+        return _bars(market, policy, bars_ask(query, now, single=single), now, moment)
+    return None
+
+
+def _massive(market: Market, policy: Policy, path: str, query: Query, now: datetime, moment: Moment) -> Answer | None:
+    if path.startswith(massive_bars.PATH):
+        found = massive_bars.aggregates(market, policy, query, path, now)
+        return Answer(200, *found) if found else None
+    if path == massive_contracts.PATH:
+        return Answer(200, *massive_contracts.contracts(market, policy, query, moment))
+    if path.startswith(f"{massive_contracts.PATH}/"):
+        return Answer(200, *massive_contracts.contract(market, path.removeprefix(f"{massive_contracts.PATH}/"), moment))
+    if path.startswith(_CHAINS) and path.count("/") == _CHAINS.count("/"):
+        return Answer(200, *chains.massive(market, policy, query, path, now), "minute")
+    return None
+
+
+# --- bars
+
+
+def _bars(market: Market, policy: Policy, ask: BarsAsk, now: datetime, moment: Moment) -> Answer:
+    last_s = ask.last_s
+    limited = not policy.recent_sip and not ask.option and ask.spec.feed == "sip"
+    if limited and last_s > (now - _RECENT).timestamp():
+        if not ask.to_now:
+            raise Refusal(403, "subscription does not permit querying recent SIP data", 42210000)
+        last_s = int((now - _RECENT).timestamp())
+    pieces, rows, token = _page(market, policy, ask, last_s, moment)
+    closed = last_s < stamp(ask.spec.timeframe.period(moment.session))
+    lasting = "never" if limited and ask.to_now else "day" if closed else "minute"
+    return Answer(200, _bars_body(policy, ask, pieces, token), rows, lasting)
+
+
+Pieces = list[tuple[str, list[bytes]]]
+
+
+def _page(
+    market: Market, policy: Policy, ask: BarsAsk, last_s: int, moment: Moment
+) -> tuple[Pieces, int, Token | None]:
+    """The rows of one page by symbol, their number, and where the next page begins."""
+    token = ask.token
+    if token and token.idle:
+        return [], 0, Token(token.symbol, token.at_s) if token.symbol else None
+    limit = min(ask.limit, policy.page_cap or ask.limit)
+    pieces: Pieces = []
+    left = limit
+    for symbol in ask.symbols:
+        if token and symbol < token.symbol:
+            continue
+        first, last = ask.first_s, last_s
+        if token and symbol == token.symbol:
+            first, last = (first, min(last, token.at_s)) if ask.descending else (max(first, token.at_s), last)
+        cuts: list[bytes] = []
+        for run, i, j in _runs(market, ask, symbol, first, last, moment):
+            count = min(left, j - i)
+            start = j - count if ask.descending else i
+            if count:
+                cuts.append(run.cut(start, start + count, descending=ask.descending))
+            left -= count
+            if count < j - i:
+                next_s = run.stamps[j - count - 1] if ask.descending else run.stamps[i + count]
+                return _with(pieces, symbol, cuts), limit, Token(symbol, next_s, policy.empty_pages == "between")
+        pieces = _with(pieces, symbol, cuts)
+    return pieces, limit - left, Token("", 0, idle=True) if policy.empty_pages == "last" else None
+
+
+def _with(pieces: Pieces, symbol: str, cuts: list[bytes]) -> Pieces:
+    return [*pieces, (symbol, cuts)] if cuts else pieces
+
+
+def _runs(
+    market: Market, ask: BarsAsk, symbol: str, first_s: int, last_s: int, moment: Moment
+) -> Iterator[tuple[Bars, int, int]]:
+    """Runs of a symbol with the indices of the wanted bars, those without any left out."""
+    if ask.option:
+        found = market.option_bars(symbol, ask.spec.timeframe, moment)
+        runs = iter([found] if found else [])
+    else:
+        runs = market.stock_bars(symbol, ask.spec, first_s, last_s, moment, descending=ask.descending)
+    for run in runs:
+        i, j = run.span(first_s, last_s)
+        if i < j:
+            yield run, i, j
+
+
+def _bars_body(policy: Policy, ask: BarsAsk, pieces: Pieces, token: Token | None) -> bytes:
+    letter = "M" if ask.spec.timeframe.intraday else "D"
+    text = token.text(letter, descending=ask.descending) if token else None
+    lists = [b'"%s":[%s]' % (symbol.encode(), b",".join(cuts)) for symbol, cuts in pieces]
+    members = [rows_member(policy, b"bars", b",".join(lists), lists=ask.single)]
+    if ask.single:
+        rows = b",".join(pieces[0][1]) if pieces else b""
+        members = [rows_member(policy, b"bars", rows, lists=True), b'"symbol":"%s"' % ask.symbols[0].encode()]
+    if ask.spec.currency != "USD":
+        members.append(b'"currency":"%s"' % ask.spec.currency.encode())
+    return b"{%s}" % b",".join(filter(None, [*members, next_member(policy, text)]))
+
+
+# --- contracts
+
+
+def _contracts(market: Market, policy: Policy, ask: ContractsAsk, moment: Moment) -> Answer:
+    underlyings = ask.underlyings or market.underlyings
+    found = (contract for name in underlyings for contract in market.contracts(name, moment.today))
+    rows = sorted((one for one in found if _wanted(ask, one, moment)), key=lambda one: one.symbol)
+    limit = min(ask.limit, policy.page_cap or ask.limit)
+    page = rows[ask.offset : ask.offset + limit]
+    end = ask.offset + limit
+    text = b",".join(orjson.dumps(one.row(moment.today, deliverables=ask.deliverables)) for one in page)
+    token = offset_token(end) if end < len(rows) else None
+    if token is None and policy.empty_pages == "last" and page:
+        token = offset_token(max(end, len(rows)))
+    members = [rows_member(policy, b"option_contracts", text, lists=True), next_member(policy, token)]
+    return Answer(200, b"{%s}" % b",".join(filter(None, members)), len(page))
+
+
+def _wanted(ask: ContractsAsk, one: Contract, moment: Moment) -> bool:
+    return (
+        one.active(moment.today) == (ask.status == "active")
+        and (ask.expiry is None or one.expiry == ask.expiry)
+        and (ask.first is None or one.expiry >= ask.first)
+        and (ask.last is None or one.expiry <= ask.last)
+        and ask.root in ("", one.root)
+        and ask.type in ("", one.type)
+        and ask.style in ("", one.style)
+        and (ask.least is None or one.strike >= ask.least)
+        and (ask.most is None or one.strike <= ask.most)
+        and ask.penny in (None, one.penny)
+    )
+
+
+def _contract(market: Market, symbol: str, moment: Moment) -> Answer:
+    found = market.contract(symbol, moment.today)
+    if not found:
+        raise Refusal(404, f"option contract {symbol} not found", 40410000)
+    return Answer(200, orjson.dumps(found.row(moment.today, deliverables=True)), 1)

@@ -1,0 +1,4 @@
+"""Prices the imitation serves, generated or replayed.
+
+Imports: errors model.calendar
+"""

@@ -1,0 +1,4 @@
+"""A staging directory: staged files under a manifest.
+
+Imports: errors model system
+"""
