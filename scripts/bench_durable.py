@@ -18,7 +18,7 @@ from stagingest.fetching.summary import RunCounts
 from stagingest.model.chunk import Chunk, Series
 from stagingest.model.task import Outcome, PartFile, Task, TaskResult
 from stagingest.model.windows import Window
-from stagingest.providers.alpaca.endpoints import StockBars
+from stagingest.providers.alpaca.endpoints import AlpacaStockBars
 from stagingest.staging import directory, parts
 from stagingest.staging.manifest import Manifest
 from stagingest.system import disk
@@ -31,7 +31,7 @@ WINDOW = Window(date(2024, 1, 2), date(2024, 3, 1))
 
 def main() -> int:
     """Print wall and CPU a chunk, the median of five runs of 1,000; the part files are of 60 kB."""
-    series = StockBars().canonical({})
+    series = AlpacaStockBars().canonical({})
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         runs = [one(Path(folder) / str(number), series, 1000) for number in range(5)]
     wall_ms, cpu_ms = (statistics.median(run[index] for run in runs) for index in (0, 1))

@@ -22,7 +22,7 @@ from stagingest.model import calendar
 from stagingest.model.chunk import Chunk
 from stagingest.model.windows import Window
 from stagingest.providers.alpaca import bars, fast_bars
-from stagingest.providers.alpaca.endpoints import OptionBars, StockBars
+from stagingest.providers.alpaca.endpoints import AlpacaOptionBars, AlpacaStockBars
 from stagingest.providers.endpoint import Endpoint
 
 pa.set_cpu_count(1)
@@ -68,10 +68,10 @@ def tickers(count: int) -> tuple[str, ...]:
 def shapes() -> list[tuple[str, Endpoint, str, tuple[str, ...], int, int]]:
     contracts = tuple(f"AAPL260619C{strike * 1000:08d}" for strike in range(100, 200))
     return [
-        ("daily, 4 symbols", StockBars(), "1Day", tickers(4), 2_500, 9_000_000),
-        ("1-min, 1 symbol", StockBars(), "1Min", tickers(1), 10_000, 90_000),
-        ("daily, 40 symbols", StockBars(), "1Day", tickers(40), 250, 9_000_000),
-        ("options, 100 symbols", OptionBars(), "1Day", contracts, 48, 900),
+        ("daily, 4 symbols", AlpacaStockBars(), "1Day", tickers(4), 2_500, 9_000_000),
+        ("1-min, 1 symbol", AlpacaStockBars(), "1Min", tickers(1), 10_000, 90_000),
+        ("daily, 40 symbols", AlpacaStockBars(), "1Day", tickers(40), 250, 9_000_000),
+        ("options, 100 symbols", AlpacaOptionBars(), "1Day", contracts, 48, 900),
     ]
 
 

@@ -22,7 +22,7 @@ from bench_load import DATA, stage, staged_files
 from stagingest.loading.loader import load
 from stagingest.loading.source import Staged
 from stagingest.targets.postgres import sql
-from stagingest.targets.postgres.connection import Connection
+from stagingest.targets.postgres.connection import PostgresConnection
 from stagingest.targets.postgres.target import Postgres, sent
 
 LEAST = 0.85
@@ -39,7 +39,7 @@ def floor(root: Path) -> None:
     files = staged_files(root)
     tables = (pq.read_table(path, partitioning=None).select(schema.names).cast(schema) for path in files)
     reader = pa.RecordBatchReader.from_batches(schema, (batch for table in tables for batch in table.to_batches()))
-    connection = Connection(pglab.dsn())
+    connection = PostgresConnection(pglab.dsn())
     connection.ask(sql.create(TABLE))
     connection.ingest(TABLE.name, reader, temporary=False)
     connection.commit()
@@ -47,7 +47,7 @@ def floor(root: Path) -> None:
 
 
 def emptied() -> None:
-    connection = Connection(pglab.dsn())
+    connection = PostgresConnection(pglab.dsn())
     connection.ask("DROP SCHEMA IF EXISTS ours CASCADE")
     connection.ask(f"DROP TABLE IF EXISTS {TABLE.name}")
     connection.commit()

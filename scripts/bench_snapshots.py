@@ -31,18 +31,18 @@ from stagingest.model.datasets import dataset
 from stagingest.model.page import Request
 from stagingest.model.secrets import Secret
 from stagingest.model.windows import Window
-from stagingest.providers.massive.endpoints import OptionSnapshots
+from stagingest.providers.massive.endpoints import MassiveOptionSnapshots
 from stagingest.sim import policy
 from stagingest.sim import server as sim_server
 from stagingest.sim.market import generated
 from stagingest.sim.market.calendar import Moment
-from stagingest.sim.market.contracts import Contract
+from stagingest.sim.market.contracts import ListedContract
 from stagingest.sim.market.snapshots import Snapshot, snapshot
 from stagingest.system import parquet
 
 NOW = datetime(2026, 6, 1, 18, 0, tzinfo=UTC)
 ROWS = 8_300
-CHAIN = OptionSnapshots()
+CHAIN = MassiveOptionSnapshots()
 CHUNK = Chunk(CHAIN.canonical({}), ("SPY",), Window(date(2026, 6, 1), date(2026, 6, 2)))
 _NEXT = re.compile(rb'"next_url":"[^"]*[?]cursor=([^"&]+)"')
 
@@ -63,7 +63,7 @@ class Large(generated.Generated):
             ]
         return self._made[moment]
 
-    def _listed(self) -> list[Contract]:
+    def _listed(self) -> list[ListedContract]:
         found = []
         for week in range(50):
             expiry = date(2026, 6, 5) + timedelta(days=7 * week)
@@ -71,7 +71,7 @@ class Large(generated.Generated):
                 for step in range(83):
                     strike = Decimal(415 + 5 * step)
                     symbol = f"SPY{expiry:%y%m%d}{kind[0].upper()}{int(strike * 1000):08d}"
-                    found.append(Contract(symbol, "SPY", "SPY", expiry, kind, strike, open_interest=step * 37))
+                    found.append(ListedContract(symbol, "SPY", "SPY", expiry, kind, strike, open_interest=step * 37))
         return sorted(found, key=lambda one: one.symbol)
 
 

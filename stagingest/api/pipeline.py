@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from stagingest.api.target import TargetOptions
 
 
-__all__ = ["Outcome", "Pipeline", "bars"]
+__all__ = ["Pipeline", "PipelineResult", "bars"]
 
 
-class Outcome(TypedDict):
+class PipelineResult(TypedDict):
     """What became of the symbols asked.
 
     successful: those that were had whole, in the provider's spelling, sorted.
@@ -70,7 +70,7 @@ class Pipeline:
         index_name: str = "",
         dataset: str = "stock-bars",
         **asked: Any,
-    ) -> Outcome:
+    ) -> PipelineResult:
         """Fetch and load the bars of symbols.
 
         Args:
@@ -102,7 +102,7 @@ class Pipeline:
         index_name: str | None = None,
         dataset: str = "stock-bars",
         **asked: Any,
-    ) -> Outcome:
+    ) -> PipelineResult:
         """Fetch and load the bars of the symbols in a file, and keep them as a universe.
 
         Args:
@@ -145,7 +145,7 @@ def _name(stem: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._") or "universe"
 
 
-def _outcome(fetched: "Fetched") -> Outcome:
+def _outcome(fetched: "Fetched") -> PipelineResult:
     names, summary = fetched.question.names, fetched.summary
     failed = [(failure.symbol, f"{failure.outcome}: {failure.reason}") for failure in summary.failures]
     failed += [(name, "is no symbol of the provider") for name in names.rejected]

@@ -8,7 +8,7 @@ from typing import Any
 from stagingest.staging import directory
 from stagingest.staging import manifest as staging_manifest
 from stagingest.staging.loads import read_complaints
-from stagingest.staging.manifest import Counts, Manifest
+from stagingest.staging.manifest import EndpointCounts, Manifest
 from stagingest.system import locks, platform
 
 
@@ -84,7 +84,7 @@ def standing(root: Path) -> Status:
         )  # fmt: skip
 
 
-def _dataset(tally: Counts, loaded: dict[str, int]) -> DatasetStanding:
+def _dataset(tally: EndpointCounts, loaded: dict[str, int]) -> DatasetStanding:
     def chunks(*names: str) -> int:
         return sum(tally.outcomes.get(name, (0, 0, 0))[0] for name in names)
 

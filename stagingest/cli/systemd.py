@@ -96,7 +96,7 @@ def install(user: bool, replace: bool, **given: Any) -> None:
     _next(setup, [name for name in texts if name.endswith(".timer")])
 
 
-def _next(setup: "Setup", timers: list[str]) -> None:
+def _next(setup: "UnitOptions", timers: list[str]) -> None:
     if setup.unseen():
         output.say(
             f"Services see a /tmp of their own, not {output.few(setup.unseen())}: name other folders.", "warning"
@@ -116,7 +116,7 @@ def _as_setup(
     staging_root: Path,
     to: str,
     env_file: Path | None,
-) -> "Setup":
+) -> "UnitOptions":
     from stagingest.api import config, target
     from stagingest.planning import symbols
     from stagingest.providers import catalog
@@ -134,7 +134,7 @@ def _as_setup(
     if env_file.exists() and any(line.lstrip().startswith("export ") for line in env_file.read_text().splitlines()):
         raise UsageError(f"{env_file} has `export` before a name, which systemd does not read.", "Write NAME=value.")
     folder = target.folder(to, environ)
-    return Setup(
+    return UnitOptions(
         program=_program(),
         names=("--symbols-file", symbols_file) if symbols_file else ("--underlyings", ",".join(names)),
         provider=provider,
@@ -180,7 +180,7 @@ _HARDENED = (
 
 
 @dataclass(frozen=True, slots=True)
-class Setup:
+class UnitOptions:
     """What the units are made for; every path is absolute.
 
     Args:
@@ -221,7 +221,7 @@ class Setup:
         return f"{self.state_home}/stagingest"
 
 
-def units(setup: Setup) -> dict[str, str]:
+def units(setup: UnitOptions) -> dict[str, str]:
     """Name -> text of every unit: for each of both jobs a timer, a service that fetches, and one that loads."""
     contracts = ("option-contracts", *setup.names)
     snapshots = ("option-snapshots", "--contracts-from", f"{setup.root}/contracts", "--in-session")
@@ -231,7 +231,9 @@ def units(setup: Setup) -> dict[str, str]:
     }
 
 
-def _job(setup: Setup, job: str, asked: Sequence[str], times: Sequence[str], *, persistent: bool) -> dict[str, str]:
+def _job(
+    setup: UnitOptions, job: str, asked: Sequence[str], times: Sequence[str], *, persistent: bool
+) -> dict[str, str]:
     name, staging = f"stagingest-{job}", f"{setup.root}/{job}"
     fetch = ("fetch", f"{setup.provider}/{asked[0]}", *asked[1:], "--staging", staging)
     # Several staging directories share the target; its holder is waited for.
@@ -258,7 +260,7 @@ def _job(setup: Setup, job: str, asked: Sequence[str], times: Sequence[str], *, 
     }
 
 
-def _service(setup: Setup, command: Sequence[str], writes: Iterable[str]) -> list[tuple[str, str]]:
+def _service(setup: UnitOptions, command: Sequence[str], writes: Iterable[str]) -> list[tuple[str, str]]:
     words = [*setup.program, "--log-format", "journald", *command]
     return [
         # RuntimeMaxSec means nothing to a oneshot.

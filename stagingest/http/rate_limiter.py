@@ -42,7 +42,7 @@ class Permit:
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class LimiterCounts:
     """What became of all requests since the record began, and the rate granted now."""
 
     answered: int
@@ -162,10 +162,10 @@ class SharedLimiter:
         with self._held:
             return self._read()
 
-    def counts(self) -> Counts:
+    def counts(self) -> LimiterCounts:
         """What the record has counted."""
         pace = self.state()
-        return Counts(pace.answered, pace.refused, pace.granted_per_s)
+        return LimiterCounts(pace.answered, pace.refused, pace.granted_per_s)
 
     def close(self) -> None:
         """Let the file go; the gate cannot be used afterwards."""

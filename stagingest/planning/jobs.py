@@ -180,7 +180,7 @@ def lifetimes(
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class ContractBounds:
     """Which contracts are meant, by expiry, type and strike in dollars, all inclusive.
 
     Args:
@@ -197,7 +197,7 @@ class Bounds:
     closes: Mapping[str, float]
 
     @classmethod
-    def of(cls, wanted: Query, closes: Mapping[str, float]) -> "Bounds":
+    def of(cls, wanted: Query, closes: Mapping[str, float]) -> "ContractBounds":
         """The bounds in a user's words. Raises UsageError naming the option."""
         first = day("--expiry-gte", wanted.expiry_gte) if wanted.expiry_gte else date.min
         last = day("--expiry-lte", wanted.expiry_lte) if wanted.expiry_lte else date.max
@@ -242,7 +242,7 @@ def of_underlyings(
         note = f"No contracts of {', '.join(unknown)} are known yet."
         discovery = listing(Query("option-contracts", underlyings=tuple(unknown)), route, known, now).jobs
         return planning_symbols.Symbols((), rejected=rejected), (note,), discovery
-    bounds = Bounds.of(wanted, known.closes)
+    bounds = ContractBounds.of(wanted, known.closes)
     kept = {contract.symbol for contract in found if bounds.hold(contract)}
     notes = (f"No contracts are listed for {', '.join(sorted(bare))}.",) if bare else ()
     return planning_symbols.Symbols(tuple(sorted({*names.kept, *kept})), names.changed, rejected), notes, ()
@@ -307,7 +307,7 @@ def capture(wanted: Query, endpoint: Endpoint, known: KnownState, now: datetime)
         raise UsageError("No underlyings were named.", "Name some with --underlyings SPY,AAPL.")
     if wanted.start not in ("", "max") or wanted.end:
         raise UsageError(f"{endpoint.name} is of now: it has no --start and no --end.", "Leave them out.")
-    bounds = Bounds.of(wanted, known.closes)
+    bounds = ContractBounds.of(wanted, known.closes)
     days = {"expiry_gte": wanted.expiry_gte, "expiry_lte": wanted.expiry_lte}
     plain = {"feed": wanted.feed, "option_type": wanted.option_type}
     plain |= {name: text and str(day(f"--{name.replace('_', '-')}", text)) for name, text in days.items()}

@@ -10,14 +10,14 @@ from stagingest.providers.user import UniverseMembers
 
 DEFAULT_PROVIDER = "alpaca"
 _EVERY: tuple[Endpoint, ...] = (
-    endpoints.StockBars(),
-    endpoints.OptionBars(),
-    endpoints.OptionContracts(),
-    endpoints.OptionSnapshots(),
-    massive_endpoints.StockBars(),
-    massive_endpoints.OptionBars(),
-    massive_endpoints.OptionContracts(),
-    massive_endpoints.OptionSnapshots(),
+    endpoints.AlpacaStockBars(),
+    endpoints.AlpacaOptionBars(),
+    endpoints.AlpacaOptionContracts(),
+    endpoints.AlpacaOptionSnapshots(),
+    massive_endpoints.MassiveStockBars(),
+    massive_endpoints.MassiveOptionBars(),
+    massive_endpoints.MassiveOptionContracts(),
+    massive_endpoints.MassiveOptionSnapshots(),
 )
 ENDPOINTS = {each.name: each for each in _EVERY}
 _KEPT: dict[str, Endpoint] = {UniverseMembers.name: UniverseMembers()}

@@ -13,11 +13,11 @@ import orjson
 
 from stagingest.sim.answers.alpaca import JSON, Answer, host_of, refused, refused_by_massive, split_target
 from stagingest.sim.answers.cache import Prepared, Shelf
-from stagingest.sim.faults import PAGES, WIRES, Faults, Reply, Wire, sent
+from stagingest.sim.faults import PAGES, WIRES, Faults, Response, Wire, sent
 from stagingest.sim.loop import Fields, Loop, fields, http_date
 from stagingest.sim.market.calendar import utc_now
 from stagingest.sim.market.market import Market
-from stagingest.sim.policy import Fault, Limits, Policy
+from stagingest.sim.policy import Limits, PlannedFault, Policy
 from stagingest.sim.questions import HOST
 
 
@@ -170,7 +170,7 @@ class Server:
         line, _, rest = head.partition(b"\r\n")
         words = line.decode("latin-1").split(" ")
         if len(words) != 3 or words[0] != "GET":
-            return Wire((Reply(405, b"", content_type="text/plain").head(),), "close")
+            return Wire((Response(405, b"", content_type="text/plain").head(),), "close")
         target, told = words[1], fields(rest)
         if target.startswith("/__"):
             return self._admin(target)
@@ -242,10 +242,10 @@ class Server:
     def _say(self, found: Answer, headers: tuple[tuple[str, str], ...], fault: str = "") -> tuple[int, str, Wire]:
         self._bytes += len(found.body)
         self._rows += found.rows
-        return found.status, fault, sent(Reply(found.status, found.body, headers, found.content_type))
+        return found.status, fault, sent(Response(found.status, found.body, headers, found.content_type))
 
-    def _reply(self, found: Prepared, headers: tuple[tuple[str, str], ...]) -> Reply:
-        return Reply(found.answer.status, found.body, headers, found.answer.content_type, found.gzipped)
+    def _reply(self, found: Prepared, headers: tuple[tuple[str, str], ...]) -> Response:
+        return Response(found.answer.status, found.body, headers, found.answer.content_type, found.gzipped)
 
     def _admitted(self, told: Fields) -> bool:
         keys = self.policy.keys
@@ -254,13 +254,13 @@ class Server:
         bearer = told.key == told.secret and any(told.secret == secret for _, secret in keys)
         return bearer or (told.key, told.secret) in keys
 
-    def _fault(self, path: str, target: str) -> Fault | None:
+    def _fault(self, path: str, target: str) -> PlannedFault | None:
         if not self.policy.faults:
             return None
         query = "&".join(f"{name}={value}" for name, value in split_target(target)[1])
         return self._faults.choose(path, f"{path}?{query}")
 
-    def _spoiled(self, fault: Fault, target: str, now: datetime) -> Answer:
+    def _spoiled(self, fault: PlannedFault, target: str, now: datetime) -> Answer:
         true = self._shelf.answer(target, now)
         path, query = target.partition("?")[::2]
         asked = dict(split_target(target)[1])
@@ -276,8 +276,8 @@ class Server:
         if target == "/__reset":
             self.reset()
         elif target != "/__stats":
-            return sent(Reply(404, b"Not Found", content_type="text/plain"))
-        return sent(Reply(200, orjson.dumps(self.stats), content_type=JSON))
+            return sent(Response(404, b"Not Found", content_type="text/plain"))
+        return sent(Response(200, orjson.dumps(self.stats), content_type=JSON))
 
 
 def _busiest(moments: list[float]) -> int:

@@ -49,7 +49,7 @@ class Commit:
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class EndpointCounts:
     """Counts of one endpoint: (chunks open, and per outcome: entries, rows, bytes)."""
 
     endpoint: str
@@ -248,7 +248,7 @@ class Manifest(Store):
         """Whether there is such an entry."""
         return bool(self.value("SELECT EXISTS (SELECT 1 FROM entries WHERE outcome = ?)", Outcome.PRUNED.value))
 
-    def tallies(self) -> list[Counts]:
+    def tallies(self) -> list[EndpointCounts]:
         """Counts per endpoint, for `status`; set-based, so that 100,000 chunks cost little."""
         opened = dict(
             self.db.execute(
@@ -266,7 +266,7 @@ class Manifest(Store):
         )
         for endpoint, outcome, chunks, rows, size in self.db.execute(sql):
             outcomes.setdefault(endpoint, {})[outcome] = (chunks, rows, size)
-        return [Counts(name, opened.get(name, 0), counts) for name, counts in sorted(outcomes.items())]
+        return [EndpointCounts(name, opened.get(name, 0), counts) for name, counts in sorted(outcomes.items())]
 
     def loaded(self) -> dict[str, dict[str, int]]:
         """Entries of this root in each target's ledger: endpoint -> target -> number."""

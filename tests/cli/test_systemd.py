@@ -16,14 +16,14 @@ from click.testing import CliRunner
 from desk import desk
 
 from stagingest.cli import stagingest
-from stagingest.cli.systemd import DAILY, IN_SESSION, Setup, units
+from stagingest.cli.systemd import DAILY, IN_SESSION, UnitOptions, units
 from stagingest.model import calendar
 from stagingest.sim import policy as sim_policy
 from stagingest.targets.duckdb.connection import read
 
 SERVICES = [f"stagingest-{job}{load}.service" for job in ("contracts", "snapshots") for load in ("", "-load")]
 TIMERS = ["stagingest-contracts.timer", "stagingest-snapshots.timer"]
-SETUP = Setup(
+SETUP = UnitOptions(
     program=(sys.executable, "-m", "stagingest"),
     names=("--underlyings", "AAAA,BBBB"),
     provider="alpaca",
@@ -248,7 +248,7 @@ def test_a_server_needs_no_folder(here: Path) -> None:
 
 
 def test_both_services_fetch_and_load_one_database_while_a_long_fetch_holds_a_third_directory(tmp_path: Path) -> None:
-    policy = sim_policy.Policy(faults=(sim_policy.Fault("hang", nth=(1,)),))
+    policy = sim_policy.Policy(faults=(sim_policy.PlannedFault("hang", nth=(1,)),))
     with desk(tmp_path, symbols=["AAAA", "BBBB"], policy=policy, now=datetime.now(UTC)) as place:
         setup = replace(SETUP, root=str(tmp_path / "staging"), state_home=str(tmp_path / "state"))
         lines = {name: words(text) for name, text in units(setup).items() if name in SERVICES}

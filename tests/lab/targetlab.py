@@ -15,7 +15,7 @@ from stagingest.model.datasets import Table
 from stagingest.targets import Target
 from stagingest.targets.duckdb.target import DuckDB
 from stagingest.targets.parquet.target import ParquetTree
-from stagingest.targets.postgres.connection import Connection
+from stagingest.targets.postgres.connection import PostgresConnection
 from stagingest.targets.postgres.target import Postgres
 
 Rows = list[tuple[Any, ...]]
@@ -69,7 +69,7 @@ def _in_postgres(place: Path, table: Table) -> Rows:
         f'"{column.name}"::{kinds[column.kind]}' if column.kind in kinds else f'"{column.name}"'
         for column in table.columns
     )
-    connection = Connection(pglab.dsn())
+    connection = PostgresConnection(pglab.dsn())
     try:
         return connection.ask(f'SELECT {names} FROM {_schema(place)}."{table.name}" ORDER BY {_order(table)}')
     except TargetError:

@@ -14,10 +14,10 @@ from stagingest.model.chunk import Chunk, Series
 from stagingest.model.datasets import DATASETS, arrow_schema
 from stagingest.model.page import Page, Request
 from stagingest.model.windows import Grid, Window, floor
-from stagingest.providers.alpaca.endpoints import OptionBars, OptionContracts, StockBars
+from stagingest.providers.alpaca.endpoints import AlpacaOptionBars, AlpacaOptionContracts, AlpacaStockBars
 from stagingest.providers.timeframe import Timeframe
 
-STOCKS, OPTIONS, CONTRACTS = StockBars(), OptionBars(), OptionContracts()
+STOCKS, OPTIONS, CONTRACTS = AlpacaStockBars(), AlpacaOptionBars(), AlpacaOptionContracts()
 JANUARY = Window(date(2024, 1, 2), date(2024, 2, 1))
 
 
@@ -130,7 +130,7 @@ def test_option_bars_refuse_what_they_do_not_have_unless_it_asks_for_nothing() -
 
 @pytest.mark.parametrize("endpoint", [STOCKS, OPTIONS, CONTRACTS])
 def test_every_parameter_that_changes_a_row_is_a_staged_column_or_a_filter(
-    endpoint: StockBars | OptionBars | OptionContracts,
+    endpoint: AlpacaStockBars | AlpacaOptionBars | AlpacaOptionContracts,
 ) -> None:
     series = endpoint.canonical(
         {"expiry_gte": "2024-01-01", "expiry_lte": "2024-12-31"} if endpoint is CONTRACTS else {}

@@ -17,9 +17,9 @@ from stagingest.model.chunk import Chunk, Series
 from stagingest.model.page import Page, Request
 from stagingest.model.windows import Window
 from stagingest.providers.alpaca import bars, fast_bars
-from stagingest.providers.alpaca.endpoints import StockBars
+from stagingest.providers.alpaca.endpoints import AlpacaStockBars
 
-STOCKS = StockBars()
+STOCKS = AlpacaStockBars()
 SERIES = STOCKS.canonical({})
 WINDOW = Window(date(2024, 1, 2), date(2024, 3, 1))
 CHUNK = Chunk(SERIES, ("AAPL", "BRK.B", "TSLA"), WINDOW)

@@ -15,11 +15,11 @@ from stagingest.model.datasets import DATASETS, arrow_schema
 from stagingest.model.page import Page
 from stagingest.model.windows import Window
 from stagingest.providers.alpaca import chains
-from stagingest.providers.alpaca.endpoints import OptionSnapshots
+from stagingest.providers.alpaca.endpoints import AlpacaOptionSnapshots
 from stagingest.providers.decode import chains as decode_chains
 from stagingest.providers.massive import chains as massive_chains
 
-CHAIN = OptionSnapshots()
+CHAIN = AlpacaOptionSnapshots()
 TODAY = Window(date(2024, 4, 22), date(2024, 4, 23))
 CALL, PUT = "AAPL240426C00162500", "AAPL240426P00162500"
 FULL: dict[str, Any] = {

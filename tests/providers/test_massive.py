@@ -20,13 +20,13 @@ from stagingest.model.windows import Window
 from stagingest.planning import due as planning_due
 from stagingest.providers import catalog
 from stagingest.providers.endpoint import may_be_cut
-from stagingest.providers.massive.endpoints import OptionBars, OptionContracts, StockBars, ticker
+from stagingest.providers.massive.endpoints import MassiveOptionBars, MassiveOptionContracts, MassiveStockBars, ticker
 from stagingest.sim import policy as sim_policy
 from stagingest.sim import server as sim_server
 from stagingest.sim.answers.alpaca import answer
 from stagingest.sim.market import market
 
-STOCKS, OPTIONS, CONTRACTS_OF = StockBars(), OptionBars(), OptionContracts()
+STOCKS, OPTIONS, CONTRACTS_OF = MassiveStockBars(), MassiveOptionBars(), MassiveOptionContracts()
 OCC = "AAPL240621C00190000"
 DAYS = Window(date(2024, 1, 2), date(2024, 2, 1))
 

@@ -14,12 +14,12 @@ from stagingest.errors import PageError, UsageError
 from stagingest.model.chunk import Chunk
 from stagingest.model.page import Page
 from stagingest.model.windows import Window
-from stagingest.providers.massive.endpoints import OptionSnapshots
+from stagingest.providers.massive.endpoints import MassiveOptionSnapshots
 from stagingest.sim import policy as sim_policy
 from stagingest.sim.answers.alpaca import answer
 from stagingest.sim.market import market
 
-CHAIN = OptionSnapshots()
+CHAIN = MassiveOptionSnapshots()
 ASKED = Chunk(CHAIN.canonical({}), ("SPY",), Window(date(2024, 6, 3), date(2024, 6, 4)))
 FIRST = CHAIN.first(ASKED)
 NEXT = "https://api.massive.com/v3/snapshot/options/SPY?cursor=YXA9MSZ"
@@ -131,7 +131,7 @@ def test_every_page_of_a_chain_is_followed_and_both_providers_say_the_same(place
 
 
 def test_duplicate_rows_of_a_page_are_staged_once(place: Desk) -> None:
-    place.server.behave(sim_policy.Policy(page_cap=97, faults=(sim_policy.Fault("duplicate-rows"),)))
+    place.server.behave(sim_policy.Policy(page_cap=97, faults=(sim_policy.PlannedFault("duplicate-rows"),)))
     capture(place)
     place.server.behave(sim_policy.Policy(page_cap=97))
     capture(place)

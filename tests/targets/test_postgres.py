@@ -21,7 +21,7 @@ from stagingest.loading.loader import load
 from stagingest.model.chunk import Chunk
 from stagingest.model.task import Outcome
 from stagingest.targets.postgres import sql
-from stagingest.targets.postgres.connection import Connection, completed, shown
+from stagingest.targets.postgres.connection import PostgresConnection, completed, shown
 from stagingest.targets.postgres.target import Postgres
 
 pytestmark = pytest.mark.postgres
@@ -40,8 +40,8 @@ def schema(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def db(schema: str) -> Iterator[Connection]:
-    connection = Connection(pglab.dsn())
+def db(schema: str) -> Iterator[PostgresConnection]:
+    connection = PostgresConnection(pglab.dsn())
     connection.ask(f"CREATE SCHEMA {schema}")
     connection.ask(f"SET search_path TO {schema}, public")
     connection.commit()
@@ -49,7 +49,7 @@ def db(schema: str) -> Iterator[Connection]:
     connection.close()
 
 
-def ask(db: Connection, text: str) -> list[tuple[Any, ...]]:
+def ask(db: PostgresConnection, text: str) -> list[tuple[Any, ...]]:
     try:
         return db.ask(text)
     finally:
@@ -60,7 +60,9 @@ def postgres(schema: str, **how: Any) -> Postgres:
     return Postgres(pglab.dsn(), schema=schema, **how)
 
 
-def test_coverage_and_candles_are_views_over_what_was_loaded(staging: Staging, schema: str, db: Connection) -> None:
+def test_coverage_and_candles_are_views_over_what_was_loaded(
+    staging: Staging, schema: str, db: PostgresConnection
+) -> None:
     staging.bars("A", 0, 2)
     staging.enter(Chunk(BARS, ("B",), window(0, 2)), Outcome.EMPTY)
     staging.enter(Chunk(BARS, ("C",), window(0, 2)), Outcome.REFUSED, reason="no such symbol")
@@ -80,7 +82,9 @@ def test_coverage_and_candles_are_views_over_what_was_loaded(staging: Staging, s
     assert ask(db, "SELECT version FROM schema_migrations") == [(number,) for number, _ in sql.MIGRATIONS]
 
 
-def test_a_newer_database_and_tables_of_others_are_refused(staging: Staging, schema: str, db: Connection) -> None:
+def test_a_newer_database_and_tables_of_others_are_refused(
+    staging: Staging, schema: str, db: PostgresConnection
+) -> None:
     staging.bars("A", 0, 2)
     db.ask("CREATE TABLE stock_bars (mine INTEGER)")
     db.commit()
@@ -95,7 +99,7 @@ def test_a_newer_database_and_tables_of_others_are_refused(staging: Staging, sch
         load([staging], postgres(schema))  # type: ignore[list-item]
 
 
-def test_extra_columns_of_the_user_survive(staging: Staging, schema: str, db: Connection) -> None:
+def test_extra_columns_of_the_user_survive(staging: Staging, schema: str, db: PostgresConnection) -> None:
     staging.bars("A", 0, 2)
     load([staging], postgres(schema))  # type: ignore[list-item]
     db.ask("ALTER TABLE stock_bars ADD COLUMN note TEXT DEFAULT 'mine'")
@@ -105,7 +109,9 @@ def test_extra_columns_of_the_user_survive(staging: Staging, schema: str, db: Co
     assert ask(db, "SELECT count(*), count(note) FROM stock_bars") == [(3, 3)]
 
 
-def test_with_timescaledb_bars_and_captures_become_hypertables(staging: Staging, schema: str, db: Connection) -> None:
+def test_with_timescaledb_bars_and_captures_become_hypertables(
+    staging: Staging, schema: str, db: PostgresConnection
+) -> None:
     db.ask("CREATE TABLE asked (relation TEXT, col TEXT)")
     db.ask(
         "CREATE FUNCTION create_hypertable(relation REGCLASS, time_column_name NAME) RETURNS VOID LANGUAGE SQL AS "
@@ -122,7 +128,9 @@ def test_with_timescaledb_bars_and_captures_become_hypertables(staging: Staging,
         db.commit()
 
 
-def test_the_coverage_of_captures_counts_every_one_of_a_day(staging: Staging, schema: str, db: Connection) -> None:
+def test_the_coverage_of_captures_counts_every_one_of_a_day(
+    staging: Staging, schema: str, db: PostgresConnection
+) -> None:
     for minute in range(3):
         moment = NOON + timedelta(minutes=minute)
         rows = [snapshot("AAPL240621C00150500", moment, 1.0)]
@@ -131,7 +139,9 @@ def test_the_coverage_of_captures_counts_every_one_of_a_day(staging: Staging, sc
     assert ask(db, "SELECT symbol, status, rows FROM coverage") == [("AAPL", "ok", 3)]
 
 
-def test_a_count_that_differs_from_the_manifest_is_rolled_back(staging: Staging, schema: str, db: Connection) -> None:
+def test_a_count_that_differs_from_the_manifest_is_rolled_back(
+    staging: Staging, schema: str, db: PostgresConnection
+) -> None:
     good = staging.bars("A", 0, 2)
     staging.listed[0] = type(good)(**{**{name: getattr(good, name) for name in good.__slots__}, "rows": 3})
     with pytest.raises(TargetError, match="hold 2 rows where the manifest says 3"):

@@ -16,7 +16,7 @@ from stagingest.errors import PageError
 from stagingest.fetching.worker import chunk as worker_chunk
 from stagingest.http import retry
 from stagingest.model.task import Outcome
-from stagingest.providers.alpaca.endpoints import StockBars
+from stagingest.providers.alpaca.endpoints import AlpacaStockBars
 from stagingest.sim import policy
 
 
@@ -46,7 +46,7 @@ def altered(old: str, new: str | bytes) -> Answer:
 
 
 def test_no_beginning_of_a_page_is_a_page() -> None:
-    endpoint = StockBars()
+    endpoint = AlpacaStockBars()
     series = endpoint.canonical({})
     from stagingest.model.chunk import Chunk
     from stagingest.model.windows import Window
@@ -283,7 +283,7 @@ def test_a_page_token_that_expired_begins_the_chunk_anew_once(tmp_path: Path) ->
 
 def test_no_data_today_is_asked_again_tomorrow_and_never_once_it_is_history(tmp_path: Path) -> None:
     with desk(tmp_path, symbols=["AAAA"], now=datetime(2024, 6, 3, 22, 0, tzinfo=UTC)) as place:
-        empty = policy.Fault("status", status=200, body=b'{"bars":{},"next_page_token":null}')
+        empty = policy.PlannedFault("status", status=200, body=b'{"bars":{},"next_page_token":null}')
         place.server.behave(policy.Policy(faults=(empty,)))
         asked = {"symbols": ["AAAA"], "start": "2024-06-03", "end": "2024-06-03", "realtime": True}
         fetched = place.fetch(**asked)

@@ -85,7 +85,7 @@ class SlotState:
     last_heard_s_ago: float
 
 
-class Task(NamedTuple):
+class PendingCall(NamedTuple):
     """A task: its number in the pool, what the worker is sent, and who waits for the answer."""
 
     number: int
@@ -146,7 +146,7 @@ class WorkerHandle:
         if key.events != events:
             selector.modify(self.link, events, key.data)
 
-    def give(self, task: Task) -> None:
+    def give(self, task: PendingCall) -> None:
         """Puts a task in flight."""
         if not self.flying:
             self.quiet_since = time.monotonic()

@@ -22,10 +22,10 @@ from typing import Any, ParamSpec, TypeVar
 from stagingest.fetching.pool.child import NOTE, TASK, Frame, pack
 from stagingest.fetching.pool.handle import (
     OnNote,
+    PendingCall,
     PoolBroken,
     Setup,
     SlotState,
-    Task,
     WorkerHandle,
     WorkerLost,
     cancel,
@@ -78,7 +78,7 @@ class ProcessPool(Executor):
         self._lock = threading.Lock()
         self._workers: list[WorkerHandle | None] = [None] * processes
         self._finished = [0] * processes
-        self._queue: deque[Task] = deque()
+        self._queue: deque[PendingCall] = deque()
         self._numbers = itertools.count(1)
         self._deaths: deque[float] = deque(maxlen=_STORM_DEATHS + 1)
         self._closing = self._killed = self._over = False
@@ -106,7 +106,7 @@ class ProcessPool(Executor):
             if self._closing:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             number = next(self._numbers)
-            self._queue.append(Task(number, pack(TASK, number, payload), future))
+            self._queue.append(PendingCall(number, pack(TASK, number, payload), future))
             blocked = self._feed()
         if blocked:
             self._wake()

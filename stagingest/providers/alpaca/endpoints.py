@@ -92,7 +92,7 @@ class _Bars(ABC):
         return {"provider": self.provider, **dict(series.params)}
 
 
-class StockBars(_Bars):
+class AlpacaStockBars(_Bars):
     """`GET /v2/stocks/bars`."""
 
     name = "alpaca/stock-bars"
@@ -132,7 +132,7 @@ class StockBars(_Bars):
         return calendar.instant(day, _EXTENDED_CLOSE) if calendar.is_session(day) else None
 
 
-class OptionBars(_Bars):
+class AlpacaOptionBars(_Bars):
     """`GET /v1beta1/options/bars`."""
 
     name = "alpaca/option-bars"
@@ -160,7 +160,7 @@ class OptionBars(_Bars):
         return calendar.hours(day)[1] + _OPTIONS_AFTER_CLOSE if calendar.is_session(day) else None
 
 
-class OptionContracts:
+class AlpacaOptionContracts:
     """`GET /v2/options/contracts` on the trading host."""
 
     name = "alpaca/option-contracts"
@@ -219,7 +219,7 @@ class OptionContracts:
         return contracts.read(chunk, request, body)
 
 
-class OptionSnapshots(Chain):
+class AlpacaOptionSnapshots(Chain):
     """`GET /v1beta1/options/snapshots/{underlying}`.
 
     The feed is `indicative` unless `opra` is asked for: every plan may see the one, only a signed agreement the other.

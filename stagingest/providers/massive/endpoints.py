@@ -91,7 +91,7 @@ class _Bars(ABC):
         """Whether prices are adjusted for splits."""
 
 
-class StockBars(_Bars):
+class MassiveStockBars(_Bars):
     """Aggregates of stocks: of all exchanges, in dollars, raw or adjusted for splits."""
 
     name = "massive/stock-bars"
@@ -128,7 +128,7 @@ class StockBars(_Bars):
         return series["adjustment"] == "split"
 
 
-class OptionBars(_Bars):
+class MassiveOptionBars(_Bars):
     """Aggregates of option contracts, never adjusted."""
 
     name = "massive/option-bars"
@@ -157,7 +157,7 @@ class OptionBars(_Bars):
         return False
 
 
-class OptionContracts:
+class MassiveOptionContracts:
     """`GET /v3/reference/options/contracts`; of an index as of a stock, `SPX`."""
 
     name = "massive/option-contracts"
@@ -261,7 +261,7 @@ def _millis(moment: datetime) -> int:
 _UNDERLYING = re.compile(r"(?:I:)?[A-Z]+[0-9]?(?:\.[A-Z]+)?")
 
 
-class OptionSnapshots(Chain):
+class MassiveOptionSnapshots(Chain):
     """`GET /v3/snapshot/options/{underlying}`, of stocks, and of indices as `I:SPX`."""
 
     name = "massive/option-snapshots"

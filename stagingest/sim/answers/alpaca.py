@@ -10,7 +10,7 @@ import orjson
 from stagingest.sim.answers import chains, massive_bars, massive_contracts
 from stagingest.sim.market.bars import Bars
 from stagingest.sim.market.calendar import Moment, stamp
-from stagingest.sim.market.contracts import Contract
+from stagingest.sim.market.contracts import ListedContract
 from stagingest.sim.market.market import Market
 from stagingest.sim.policy import Policy, next_member, rows_member
 from stagingest.sim.questions import BarsAsk, ContractsAsk, Query, Refusal, Token, bars_ask, contracts_ask, offset_token
@@ -221,7 +221,7 @@ def _contracts(market: Market, policy: Policy, ask: ContractsAsk, moment: Moment
     return Answer(200, b"{%s}" % b",".join(filter(None, members)), len(page))
 
 
-def _wanted(ask: ContractsAsk, one: Contract, moment: Moment) -> bool:
+def _wanted(ask: ContractsAsk, one: ListedContract, moment: Moment) -> bool:
     return (
         one.active(moment.today) == (ask.status == "active")
         and (ask.expiry is None or one.expiry == ask.expiry)

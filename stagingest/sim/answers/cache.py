@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from stagingest.sim.answers.alpaca import Answer, answer
-from stagingest.sim.faults import Reply
+from stagingest.sim.faults import Response
 from stagingest.sim.market.calendar import Moment
 from stagingest.sim.market.market import Market
 from stagingest.sim.policy import Policy
@@ -70,7 +70,7 @@ class Shelf:
         plain = self.answer(target, now)
         packed = gzip and len(plain.body) > _WORTH_GZIP
         body = _compressed(plain.body) if packed else plain.body
-        head = Reply(plain.status, body, (), plain.content_type, packed).head().removesuffix(b"\r\n\r\n")
+        head = Response(plain.status, body, (), plain.content_type, packed).head().removesuffix(b"\r\n\r\n")
         valid = {"day": (moment.today,), "minute": (moment.today, moment.horizon_s)}.get(plain.lasting, ())
         return Prepared(replace(plain, body=b""), body, packed, head, valid)
 

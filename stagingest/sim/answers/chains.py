@@ -11,7 +11,7 @@ import orjson
 
 from stagingest.sim import questions
 from stagingest.sim.market.calendar import Moment
-from stagingest.sim.market.contracts import Contract
+from stagingest.sim.market.contracts import ListedContract
 from stagingest.sim.market.market import Market
 from stagingest.sim.market.snapshots import Snapshot
 from stagingest.sim.policy import Policy, next_member, rows_member
@@ -23,7 +23,7 @@ FEEDS = ("indicative", "opra")
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class ChainFilter:
     """Which contracts of a chain are wanted; None and '' stand for no bound."""
 
     least: Decimal | None
@@ -33,7 +33,7 @@ class Bounds:
     type: str
     root: str = ""
 
-    def hold(self, one: Contract) -> bool:
+    def hold(self, one: ListedContract) -> bool:
         """Whether the contract lies within."""
         return (
             (self.least is None or one.strike >= self.least)
@@ -46,18 +46,18 @@ class Bounds:
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class ChainPage:
     """One page: its rows, and the symbol after which the next one begins, '' at the end."""
 
     rows: tuple[Snapshot, ...]
     after: str
 
 
-def cut(found: Sequence[Snapshot], bounds: Bounds, after: str, most: int) -> Cut:
+def cut(found: Sequence[Snapshot], bounds: ChainFilter, after: str, most: int) -> ChainPage:
     """The page of at most `most` snapshots that follows `after`, in the order of symbols."""
     wanted = (one for one in found if one.contract.symbol > after and bounds.hold(one.contract))
     rows = tuple(islice(wanted, most))
-    return Cut(rows, rows[-1].contract.symbol if next(wanted, None) else "")
+    return ChainPage(rows, rows[-1].contract.symbol if next(wanted, None) else "")
 
 
 def alpaca(market: Market, policy: Policy, query: Query, now: datetime, underlying: str = "") -> tuple[bytes, int]:
@@ -82,7 +82,7 @@ def alpaca(market: Market, policy: Policy, query: Query, now: datetime, underlyi
     expiry, kind = day_of(query, "expiration_date"), query.get("type", "")
     if kind not in ("", "call", "put"):
         raise Refusal(400, f"invalid type: {kind}")
-    bounds = Bounds(
+    bounds = ChainFilter(
         number(query, "strike_price_gte"), number(query, "strike_price_lte"),
         expiry or day_of(query, "expiration_date_gte"), expiry or day_of(query, "expiration_date_lte"), kind,
         query.get("root_symbol", ""),
@@ -101,7 +101,7 @@ def massive(market: Market, policy: Policy, query: Query, path: str, now: dateti
     query = questions.asked(query)
     after = query.pop("after", "")
     most = min(limit_of(query, 10, _MOST_MASSIVE), policy.page_cap or _MOST_MASSIVE)
-    bounds = Bounds(
+    bounds = ChainFilter(
         number(query, "strike_price.gte"), number(query, "strike_price.lte"), day_of(query, "expiration_date.gte"),
         day_of(query, "expiration_date.lte"), choice(query, "contract_type", ("", "call", "put", "other")),
     )  # fmt: skip
@@ -115,7 +115,7 @@ def _touched(one: Snapshot) -> tuple[int, ...]:
     return (0, *(part.at_ns for part in (one.quote, one.trade) if part))
 
 
-def _body(policy: Policy, page: Cut) -> bytes:
+def _body(policy: Policy, page: ChainPage) -> bytes:
     rows = b",".join(b'"%s":%s' % (one.contract.symbol.encode(), orjson.dumps(one.alpaca())) for one in page.rows)
     token = b64encode(f"{page.after}|1".encode()).decode() if page.after else None
     members = [rows_member(policy, b"snapshots", rows, lists=False), next_member(policy, token)]

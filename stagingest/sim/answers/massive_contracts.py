@@ -7,7 +7,7 @@ from itertools import islice
 import orjson
 
 from stagingest.sim import questions
-from stagingest.sim.answers.chains import Bounds
+from stagingest.sim.answers.chains import ChainFilter
 from stagingest.sim.market.calendar import Moment
 from stagingest.sim.market.market import Market
 from stagingest.sim.policy import Policy
@@ -24,7 +24,7 @@ class _Ask:
     underlyings: tuple[str, ...]
     expired: bool
     day: date
-    bounds: Bounds
+    bounds: ChainFilter
     after: str
     limit: int
 
@@ -60,7 +60,7 @@ def _ask(query: Query, market: Market, moment: Moment, after: str) -> _Ask:
     choice(query, "sort", ("ticker",))
     expiry = day_of(query, "expiration_date")
     parent = query.get("underlying_ticker", "").removeprefix("I:")
-    bounds = Bounds(
+    bounds = ChainFilter(
         number(query, "strike_price.gte"), number(query, "strike_price.lte"),
         expiry or day_of(query, "expiration_date.gte"), expiry or day_of(query, "expiration_date.lte"),
         choice(query, "contract_type", ("", "call", "put", "other")),

@@ -8,7 +8,7 @@ from functools import lru_cache
 import pyarrow as pa
 
 from stagingest.model import calendar as model_calendar
-from stagingest.sim.market.bars import Timeframe
+from stagingest.sim.market.bars import BarLength
 
 FIRST_DAY = date(2016, 1, 4)
 
@@ -70,7 +70,7 @@ def calendar(year: int) -> Calendar:
 
 
 @lru_cache(maxsize=64)
-def periods(year: int, timeframe: Timeframe) -> pa.Array:
+def periods(year: int, timeframe: BarLength) -> pa.Array:
     """For each session of `calendar(year)` the stamp of the day, week or month bar that holds it."""
     days = calendar(year).days
     if timeframe.unit == "Day":
@@ -81,7 +81,7 @@ def periods(year: int, timeframe: Timeframe) -> pa.Array:
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
+class MinuteGrid:
     """The trading minutes of some sessions, one row each.
 
     Args:
@@ -106,13 +106,13 @@ class Grid:
 
 
 @lru_cache(maxsize=256)
-def grid(days: tuple[date, ...]) -> Grid:
+def grid(days: tuple[date, ...]) -> MinuteGrid:
     """The trading minutes of `days`."""
     bounds = [[int(edge.timestamp()) for edge in model_calendar.hours(day)] for day in days]
     sizes = [(end - start) // 60 for start, end in bounds]
     rows = [(d, k) for d, size in enumerate(sizes) for k in range(size)]
     lasts = [sum(sizes[: d + 1]) - 1 for d in range(len(days))]
-    return Grid(
+    return MinuteGrid(
         stamps=pa.array([bounds[d][0] + 60 * k for d, k in rows], pa.int64()),
         day=pa.array([d for d, _ in rows], pa.int32()),
         minute=pa.array([k for _, k in rows], pa.int32()),

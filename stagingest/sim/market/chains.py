@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 
 from stagingest.model import calendar
 from stagingest.sim.market.arrow import seed
-from stagingest.sim.market.bars import Bars, Cache, Timeframe, encode
+from stagingest.sim.market.bars import BarLength, Bars, Cache, encode
 from stagingest.sim.market.calendar import Moment
-from stagingest.sim.market.contracts import OCC, Contract
+from stagingest.sim.market.contracts import OCC, ListedContract
 from stagingest.sim.market.premiums import premiums, until
 from stagingest.sim.market.snapshots import Snapshot, snapshot
 
@@ -25,7 +25,7 @@ FIRST_DAY = date(2024, 2, 1)
 _WEEKLY_LIFE, _MONTHLY_LIFE = timedelta(days=56), timedelta(days=366)
 _WEEKLY_STRIKES, _MONTHLY_STRIKES = 15, 31
 _DAY = timedelta(days=1)
-_BY_DAY = Timeframe(1, "Day")
+_BY_DAY = BarLength(1, "Day")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Chains:
         self._encoded: Cache[_Encoded] = Cache(128 << 20)
         self._frames: Cache[pa.Table] = Cache(32 << 20)
 
-    def contracts(self, underlying: str, today: date) -> list[Contract]:
+    def contracts(self, underlying: str, today: date) -> list[ListedContract]:
         """Every contract listed up to `today`, sorted by symbol."""
         rows = (
             self._contract(underlying, one, *side, today)
@@ -97,7 +97,7 @@ class Chains:
         )
         return sorted(rows, key=lambda contract: contract.symbol)
 
-    def contract(self, symbol: str, today: date) -> Contract | None:
+    def contract(self, symbol: str, today: date) -> ListedContract | None:
         """The contract of that symbol, when it has been listed."""
         found = self._find(symbol, today)
         if not found:
@@ -108,7 +108,7 @@ class Chains:
         )
         return self._contract(underlying, one, *side, today) if side else None
 
-    def bars(self, symbol: str, timeframe: Timeframe, moment: Moment) -> Bars | None:
+    def bars(self, symbol: str, timeframe: BarLength, moment: Moment) -> Bars | None:
         """Every bar of a contract, or None when it is unknown or has not traded."""
         found = self._find(symbol, moment.today)
         if not found:
@@ -149,12 +149,12 @@ class Chains:
         strikes = [step * (middle + n - one.strikes // 2) for n in range(one.strikes)]
         return [(kind, strike) for kind in ("call", "put") for strike in strikes if strike > 0]
 
-    def _contract(self, underlying: str, one: Expiry, kind: str, strike: Decimal, today: date) -> Contract:
+    def _contract(self, underlying: str, one: Expiry, kind: str, strike: Decimal, today: date) -> ListedContract:
         root = _root(underlying)
         symbol = _occ(root, one.day, kind, strike)
         as_of = calendar.previous(min(today, one.day + _DAY))
         draw = seed(self._seed, symbol, as_of)
-        return Contract(
+        return ListedContract(
             symbol, underlying, root, one.day, kind, strike,
             open_interest=None if draw % 3 == 0 else draw // 3 % 5000,
             close_price=None if draw % 5 == 0 else (draw // 7 % 4000 + 1) / 100,
@@ -163,7 +163,7 @@ class Chains:
 
     # --- prices
 
-    def _encode(self, underlying: str, one: Expiry, timeframe: Timeframe, moment: Moment) -> _Encoded:
+    def _encode(self, underlying: str, one: Expiry, timeframe: BarLength, moment: Moment) -> _Encoded:
         days = self._frames.get((underlying, one), partial(self._days, underlying, one))
         frame = until(days, moment, timeframe)
         symbols = [_occ(_root(underlying), one.day, *side) for side in self._sides(underlying, one)]

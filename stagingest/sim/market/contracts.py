@@ -13,7 +13,7 @@ OCC = re.compile(r"([A-Z]{1,6}\d?)(\d{2})(\d{2})(\d{2})([CP])(\d{8})")
 
 
 @dataclass(frozen=True, slots=True)
-class Contract:
+class ListedContract:
     """A contract; the strike in dollars, `as_of` the session that open interest and close belong to.
 
     Unknown facts are None.
@@ -82,13 +82,13 @@ class Contract:
         }
 
 
-def of_row(row: Mapping[str, Any]) -> Contract:
+def of_row(row: Mapping[str, Any]) -> ListedContract:
     """The contract in a row with `symbol underlying expiration type strike` and perhaps `style`."""
     found = OCC.fullmatch(row["symbol"])
     root = found[1] if found else row["underlying"]
     strike = Decimal(str(row["strike"]))
     style = row.get("style") or "american"
-    return Contract(row["symbol"], row["underlying"], root, row["expiration"], row["type"], strike, style)
+    return ListedContract(row["symbol"], row["underlying"], root, row["expiration"], row["type"], strike, style)
 
 
 def _shares(underlying: str) -> dict[str, Any]:

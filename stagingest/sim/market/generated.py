@@ -13,10 +13,10 @@ import pyarrow.compute as pc
 
 from stagingest.errors import UsageError
 from stagingest.sim.market.arrow import add, fraction, mul, seed
-from stagingest.sim.market.bars import Bars, Cache, Spec, Timeframe, aggregate, encode, intraday_buckets
+from stagingest.sim.market.bars import BarLength, Bars, Cache, Spec, aggregate, encode, intraday_buckets
 from stagingest.sim.market.calendar import FIRST_DAY, Moment, calendar, periods, stamp
 from stagingest.sim.market.chains import Chains
-from stagingest.sim.market.contracts import Contract
+from stagingest.sim.market.contracts import ListedContract
 from stagingest.sim.market.snapshots import Snapshot
 from stagingest.sim.market.walks import scaled, seen_by, times, walk, within
 
@@ -94,15 +94,15 @@ class Generated:
             runs = [self._past(symbol, spec, moment), self._present(symbol, spec, moment)]
             yield from reversed(runs) if descending else runs
 
-    def option_bars(self, symbol: str, timeframe: Timeframe, moment: Moment) -> Bars | None:
+    def option_bars(self, symbol: str, timeframe: BarLength, moment: Moment) -> Bars | None:
         """Every bar of a contract, or None for an unknown one."""
         return self._chains.bars(symbol, timeframe, moment)
 
-    def contracts(self, underlying: str, today: date) -> Sequence[Contract]:
+    def contracts(self, underlying: str, today: date) -> Sequence[ListedContract]:
         """Every contract ever listed on `underlying` up to `today`, sorted by symbol."""
         return self._chains.contracts(underlying, today) if underlying in self._known else ()
 
-    def contract(self, symbol: str, today: date) -> Contract | None:
+    def contract(self, symbol: str, today: date) -> ListedContract | None:
         """The contract of that symbol, when it has been listed."""
         return self._chains.contract(symbol, today)
 

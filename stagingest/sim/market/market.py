@@ -5,9 +5,9 @@ from datetime import date
 from pathlib import Path
 from typing import Protocol
 
-from stagingest.sim.market.bars import Bars, Spec, Timeframe
+from stagingest.sim.market.bars import BarLength, Bars, Spec
 from stagingest.sim.market.calendar import Moment
-from stagingest.sim.market.contracts import Contract
+from stagingest.sim.market.contracts import ListedContract
 from stagingest.sim.market.generated import Generated, Splits, names
 from stagingest.sim.market.replay import Replay
 from stagingest.sim.market.snapshots import Snapshot
@@ -35,13 +35,13 @@ class Market(Protocol):
         An unknown symbol has none.
         """
 
-    def option_bars(self, symbol: str, timeframe: Timeframe, moment: Moment) -> Bars | None:
+    def option_bars(self, symbol: str, timeframe: BarLength, moment: Moment) -> Bars | None:
         """Every bar of a contract, or None."""
 
-    def contracts(self, underlying: str, today: date) -> Sequence[Contract]:
+    def contracts(self, underlying: str, today: date) -> Sequence[ListedContract]:
         """Every contract listed up to `today`, expired ones included, sorted by symbol."""
 
-    def contract(self, symbol: str, today: date) -> Contract | None:
+    def contract(self, symbol: str, today: date) -> ListedContract | None:
         """The contract of that symbol, when it has been listed."""
 
     def snapshots(self, underlying: str, moment: Moment) -> Sequence[Snapshot]:

@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 from stagingest.errors import UsageError
 from stagingest.model import calendar
 from stagingest.sim.market.arrow import div, mul
-from stagingest.sim.market.bars import Bars, Cache, Spec, Timeframe, encode
+from stagingest.sim.market.bars import BarLength, Bars, Cache, Spec, encode
 from stagingest.sim.market.calendar import Moment, stamp
-from stagingest.sim.market.contracts import OCC, Contract, of_row
+from stagingest.sim.market.contracts import OCC, ListedContract, of_row
 from stagingest.sim.market.snapshots import GREEKS, Snapshot
 
 _PRICES = {"open": "o", "high": "h", "low": "l", "close": "c"}
@@ -52,7 +52,7 @@ class Replay:
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._sources: dict[tuple[bool, str], list[_Source]] = {}
-        self._contracts: dict[str, Contract] = {}
+        self._contracts: dict[str, ListedContract] = {}
         self._bars: Cache[Bars] = Cache(512 << 20)
         self._recorded = Recorded()
         skipped = [path for path in _files(paths) if not self._take(path)]
@@ -67,8 +67,8 @@ class Replay:
         return tuple(sorted({symbol for places in stocks for symbol in places}))
 
     @cached_property
-    def _chains(self) -> dict[str, list[Contract]]:
-        chains: dict[str, list[Contract]] = {}
+    def _chains(self) -> dict[str, list[ListedContract]]:
+        chains: dict[str, list[ListedContract]] = {}
         for _, contract in sorted(self._contracts.items()):
             chains.setdefault(contract.underlying, []).append(contract)
         return chains
@@ -81,22 +81,22 @@ class Replay:
         if found:
             yield found
 
-    def option_bars(self, symbol: str, timeframe: Timeframe, moment: Moment) -> Bars | None:
+    def option_bars(self, symbol: str, timeframe: BarLength, moment: Moment) -> Bars | None:
         """The recorded bars of a contract, up to the moment."""
         return self._until(symbol, timeframe, moment, option=True)
 
-    def contracts(self, underlying: str, today: date) -> Sequence[Contract]:
+    def contracts(self, underlying: str, today: date) -> Sequence[ListedContract]:
         """The contracts of an underlying, sorted by symbol."""
         return [self._recorded.counted(one, today) for one in self._chains.get(underlying, ())]
 
-    def contract(self, symbol: str, today: date) -> Contract | None:
+    def contract(self, symbol: str, today: date) -> ListedContract | None:
         """The contract of that symbol."""
         found = self._contracts.get(symbol)
         return self._recorded.counted(found, today) if found else None
 
     def snapshots(self, underlying: str, moment: Moment) -> Sequence[Snapshot]:
         """The newest recorded chain of an underlying whose session is over, sorted by symbol."""
-        bars = self._until(underlying, Timeframe(1, "Day"), moment, option=False)
+        bars = self._until(underlying, BarLength(1, "Day"), moment, option=False)
         close = orjson.loads(bars.cut(len(bars.stamps) - 1, len(bars.stamps)))["c"] if bars and bars.stamps else None
         return self._recorded.snapshots(underlying, moment, close)
 
@@ -105,7 +105,7 @@ class Replay:
         """Every stock that has contracts."""
         return tuple(self._chains)
 
-    def _until(self, symbol: str, timeframe: Timeframe, moment: Moment, *, option: bool) -> Bars | None:
+    def _until(self, symbol: str, timeframe: BarLength, moment: Moment, *, option: bool) -> Bars | None:
         kind = (option, timeframe.unit)
         sources = [source for source in self._sources.get(kind, ()) if symbol in source.places]
         if timeframe.amount != 1 or not sources:
@@ -223,7 +223,7 @@ class Recorded:
         self._interest: dict[str, tuple[list[date], list[int | None]]] = {}
         self._snapshots = lru_cache(maxsize=8)(self._made)
 
-    def take_chains(self, path: Path) -> list[Contract]:
+    def take_chains(self, path: Path) -> list[ListedContract]:
         """Add the chains of a file; the contracts in them."""
         table = pq.read_table(path).sort_by([(name, "ascending") for name in ("underlying", "snapshot_date", "symbol")])
         keys = zip(table["underlying"].to_pylist(), table["snapshot_date"].to_pylist(), strict=True)
@@ -246,7 +246,7 @@ class Recorded:
             days.append(row["date"])
             counts.append(row["open_interest"])
 
-    def counted(self, contract: Contract, today: date) -> Contract:
+    def counted(self, contract: ListedContract, today: date) -> ListedContract:
         """The contract with the newest open interest recorded up to `today`."""
         days, counts = self._interest.get(contract.symbol, ((), ()))
         at = bisect_right(days, today) - 1

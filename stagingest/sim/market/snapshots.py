@@ -8,7 +8,7 @@ from typing import Any
 
 from stagingest.sim.market.arrow import fraction
 from stagingest.sim.market.calendar import Moment
-from stagingest.sim.market.contracts import Contract
+from stagingest.sim.market.contracts import ListedContract
 
 GREEKS = ("delta", "gamma", "theta", "vega", "rho")
 _NS = 1_000_000_000
@@ -44,7 +44,7 @@ class Snapshot:
         spot: price of the underlying, at `at_ns`.
     """
 
-    contract: Contract
+    contract: ListedContract
     at_ns: int
     day: Mapping[str, Any] | None = None
     quote: Quote | None = None
@@ -122,7 +122,7 @@ _DAY_YEARS = 1 / 365
 
 
 def snapshot(
-    contract: Contract, spot: float, day: Mapping[str, Any] | None, moment: Moment, market_seed: int
+    contract: ListedContract, spot: float, day: Mapping[str, Any] | None, moment: Moment, market_seed: int
 ) -> Snapshot:
     """The contract at the moment.
 

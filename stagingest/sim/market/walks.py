@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stagingest.sim.market.arrow import add, at_least, div, fraction, mul, noise, real, sub, uniform, whole
-from stagingest.sim.market.calendar import Grid, grid
+from stagingest.sim.market.calendar import MinuteGrid, grid
 
 # feed: its share of the volume, and the share of minutes in which it sees no trade
 FEEDS = {"sip": (1.0, 0.0), "iex": (0.025, 0.35), "boats": (0.004, 0.8), "otc": (0.002, 0.9)}
@@ -101,7 +101,7 @@ def within(feed: str, days: pa.Table, sessions: tuple[date, ...], *key: object) 
     return minutes.filter(pc.and_(traded, pc.greater(counts["v"], 0)))
 
 
-def _bridges(day: dict[str, pa.Array], at: Grid, steps: pa.Array) -> tuple[pa.Array, pa.Array]:
+def _bridges(day: dict[str, pa.Array], at: MinuteGrid, steps: pa.Array) -> tuple[pa.Array, pa.Array]:
     """Opening and closing price of each minute, from the day's open to its close and inside its range."""
     done = pc.cumulative_sum(steps)
     before = sub(done, steps)
@@ -117,19 +117,19 @@ def _bridges(day: dict[str, pa.Array], at: Grid, steps: pa.Array) -> tuple[pa.Ar
     return price(at.begins, before), price(at.ends, done)
 
 
-def _somewhere(at: Grid, *key: object) -> pa.Array:
+def _somewhere(at: MinuteGrid, *key: object) -> pa.Array:
     """True in one minute of each session."""
     drawn = mul(uniform(len(at.minutes), *key), real(at.minutes))
     return pc.equal(at.minute, pc.take(pc.cast(pc.floor(drawn), pa.int32()), at.day))
 
 
-def _per_day(values: pa.Array, at: Grid) -> pa.Array:
+def _per_day(values: pa.Array, at: MinuteGrid) -> pa.Array:
     done = pc.cumulative_sum(values)
     before = sub(done, values)
     return sub(pc.take(done, at.lasts), pc.take(before, at.firsts))
 
 
-def _shared(totals: pa.Array, weights: pa.Array, at: Grid) -> pa.Array:
+def _shared(totals: pa.Array, weights: pa.Array, at: MinuteGrid) -> pa.Array:
     """Each session's total dealt to its minutes by weight; the last minute takes what rounding leaves."""
     unit = div(real(totals), _per_day(weights, at))
     parts = whole(mul(weights, pc.take(unit, at.day)))

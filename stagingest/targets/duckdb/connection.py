@@ -24,7 +24,7 @@ _SETTINGS = {
 }
 
 
-class Connection:
+class DuckDBConnection:
     """A database file, open in this process. Statements raise TargetError."""
 
     def __init__(self, path: Path, db: duckdb.DuckDBPyConnection) -> None:
@@ -67,7 +67,7 @@ def connect(
     schema: str = "main",
     lock_timeout_s: float = 0.0,
     sleep: Callable[[float], None] = time.sleep,
-) -> Connection:
+) -> DuckDBConnection:
     """Open a file, made when absent, so that it reads and writes nothing outside the `allowed` folders and its own.
 
     Args:
@@ -84,7 +84,7 @@ def connect(
     complete = {**settings, **_SETTINGS, "temp_directory": str(spill)}
     db = patiently(partial(_opened, path, complete), lock_timeout_s, sleep)
     shutil.rmtree(spill, ignore_errors=True)
-    made = Connection(path, db)
+    made = DuckDBConnection(path, db)
     if schema != "main":
         made.ask(f"CREATE SCHEMA IF NOT EXISTS {sql.quoted(schema)}")
         made.ask(f"USE {sql.quoted(schema)}")

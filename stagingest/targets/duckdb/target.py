@@ -17,7 +17,7 @@ from stagingest.targets import sql as targets_sql
 from stagingest.targets.batch import Batch, Near, Span
 from stagingest.targets.duckdb import schema as duckdb_schema
 from stagingest.targets.duckdb import sql
-from stagingest.targets.duckdb.connection import Connection, connect
+from stagingest.targets.duckdb.connection import DuckDBConnection, connect
 from stagingest.targets.duckdb.fill import fill
 
 _GLOB = re.compile(r"[\[\]*?]")
@@ -65,7 +65,7 @@ class DuckDB:
         }
         self._temp_dir, self._replace, self._schema = temp_dir, replace, schema
         self._lock_timeout_s, self._sleep, self._clock = lock_timeout_s, sleep, clock
-        self._db: Connection | None = None
+        self._db: DuckDBConnection | None = None
 
     def open(self, roots: Iterable[Path]) -> None:
         """Open it, creating or migrating what is missing; it may read files below `roots` only.
@@ -164,7 +164,7 @@ class DuckDB:
             self._one("INSERT INTO ledger BY NAME SELECT * FROM entering")
 
     @property
-    def _open(self) -> Connection:
+    def _open(self) -> DuckDBConnection:
         assert self._db is not None, "open() comes first"
         return self._db
 
@@ -205,7 +205,7 @@ class DuckDB:
             disk.rename(new, self.path)
             disk.sync_folder(self.path.parent)
 
-    def _connect(self, path: Path, allowed: list[str]) -> Connection:
+    def _connect(self, path: Path, allowed: list[str]) -> DuckDBConnection:
         spill = (self._temp_dir or path.parent).absolute() / f"{path.name}.tmp"
         return connect(
             path, self._settings, spill=spill, allowed=allowed, schema=self._schema,

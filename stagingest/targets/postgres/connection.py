@@ -43,7 +43,7 @@ def shown(dsn: str) -> str:
     return f"postgresql://{host}{port}{parts.path}"
 
 
-class Connection:
+class PostgresConnection:
     """One connection; everything is part of a transaction until `commit` or `rollback`. Raises TargetError."""
 
     def __init__(self, dsn: str) -> None:

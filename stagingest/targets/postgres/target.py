@@ -18,7 +18,7 @@ from stagingest.system.locks import patiently
 from stagingest.targets import Receipt, datasets_where, naming, sql, steps_from
 from stagingest.targets.batch import Batch, Mode, Near, Span, StagedEntry
 from stagingest.targets.postgres import sql as postgres_sql
-from stagingest.targets.postgres.connection import Connection, shown
+from stagingest.targets.postgres.connection import PostgresConnection, shown
 
 # Any number does that no other program takes: the letters of this one.
 _LOCK = int.from_bytes(b"stagings", "big") >> 1
@@ -50,14 +50,14 @@ class Postgres:
         self._dsn, self._schema, self._replace = dsn, "public" if schema == "main" else schema, replace
         self._lock_timeout_s, self._sleep, self._clock = lock_timeout_s, sleep, clock
         self.name = shown(dsn) if self._schema == "public" else f"{shown(dsn)} schema {self._schema}"
-        self._db: Connection | None = None
+        self._db: PostgresConnection | None = None
 
     def open(self, roots: Iterable[Path]) -> None:
         """Connect, take the lock of all loads, make or migrate what is missing.
 
         Raises HeldError naming the holder, TargetError for a database that cannot be used.
         """
-        self._db = Connection(self._dsn)
+        self._db = PostgresConnection(self._dsn)
         patiently(self._lock, self._lock_timeout_s, self._sleep)
         with self._transaction():
             self._all(f"CREATE SCHEMA IF NOT EXISTS {sql.quoted(self._schema)}")
@@ -122,7 +122,7 @@ class Postgres:
         """Bytes of the tables, 0 while it is not open or has none."""
         if self._db is not None:
             return self._size()
-        self._db = Connection(self._dsn)
+        self._db = PostgresConnection(self._dsn)
         try:
             return self._size()
         finally:
@@ -179,7 +179,7 @@ class Postgres:
         self._all(postgres_sql.ENTER, json.dumps(rows, default=lambda value: value.isoformat()))
 
     @property
-    def _open(self) -> Connection:
+    def _open(self) -> PostgresConnection:
         assert self._db is not None, "open() comes first"
         return self._db
 
