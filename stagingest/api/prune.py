@@ -18,24 +18,6 @@ if TYPE_CHECKING:
     from stagingest.api.target import TargetOptions
 
 
-def prune(staging: str | Path = "staging", *, loaded_in: str | Path, how: "TargetOptions | None" = None) -> "Pruned":
-    """Remove the staged files that a target's ledger lists; from then on that target answers for them.
-
-    A fetch counts them as known when it is given the target (`db`); any other target lacks them, and `load` says so.
-    Listings and adjusted series are kept.
-
-    Args:
-        staging: the staging directory.
-        loaded_in: a target as in `load`.
-        how: as in `load`.
-
-    Raises StagingError when `staging` is no staging directory, HeldError when somebody works in it or has the target.
-    """
-    from stagingest.api import target as api_target
-
-    return _prune(Path(staging), api_target.target(loaded_in, how))
-
-
 @dataclass(frozen=True, slots=True)
 class Pruned:
     """What was removed: files and their bytes; and what was kept, because the target lacks it, or because later
@@ -48,14 +30,23 @@ class Pruned:
     needed: int
 
 
-def _prune(root: Path, target: Target) -> Pruned:
-    """Remove the files of `root` that are in the target's ledger under a finished checkpoint.
+def prune(staging: str | Path = "staging", *, loaded_in: str | Path, how: "TargetOptions | None" = None) -> Pruned:
+    """Remove the staged files that a target's ledger lists; from then on that target answers for them.
 
-    Raises:
-        StagingError: `root` is no staging directory.
-        HeldError: somebody works in it, or has the target.
-        TargetError: the target does not exist.
+    A fetch counts them as known when it is given the target (`db`); any other target lacks them, and `load` says so.
+    Listings and adjusted series are kept.
+
+    Args:
+        staging: the staging directory.
+        loaded_in: a target as in `load`.
+        how: as in `load`.
+
+    Raises StagingError when `staging` is no staging directory, HeldError when somebody works in it or has the target,
+    TargetError when there is no such target.
     """
+    from stagingest.api import target as api_target
+
+    root, target = Path(staging), api_target.target(loaded_in, how)
     Manifest.read(root).close()
     if not target.size_bytes():
         raise TargetError(f"There is no {target.name}.", "Name the one that `load` filled.")

@@ -29,16 +29,6 @@ from stagingest.system.locks import Lock
 from stagingest.system.sqlite import DamagedError
 from stagingest.targets.duckdb.connection import read
 
-
-def repair(staging: str | Path = "staging") -> "Repaired":
-    """Rebuild the manifest of a staging directory from its files when it is missing or damaged.
-
-    Raises StagingError when `staging` is no staging directory, HeldError while somebody works in it.
-    """
-
-    return _repair(Path(staging))
-
-
 _LOCKS = (("run.lock", "repairing"), ("workers.lock", "repairing"), ("load.lock", "repairing"))
 
 
@@ -62,16 +52,17 @@ class Repaired:
     gone: tuple[str, ...] = ()
 
 
-def _repair(root: Path) -> Repaired:
-    """Rebuild the manifest when it is missing or damaged; a sound one is checked and left as it is.
+def repair(staging: str | Path = "staging") -> Repaired:
+    """Rebuild the manifest of a staging directory from its files when it is missing or damaged.
 
     Entries get numbers that no ledger knows, so that the next load takes every file once more, as an upsert: the tables
     end equal, and nothing is missed. Chunks that ended without a file are not known any more and are asked again.
 
     Raises:
-        StagingError: `root` is no staging directory, or its manifest was written by a newer version.
+        StagingError: `staging` is no staging directory, or its manifest was written by a newer version.
         HeldError: somebody works in it.
     """
+    root = Path(staging)
     if not (root / "data").is_dir():
         raise StagingError(f"{root} is no staging directory: it has no data folder.", "Name one with --staging.")
     with ExitStack() as stack:

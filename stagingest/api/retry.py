@@ -1,4 +1,4 @@
-"""What a person may do to a staging directory: make due again what was given up, and rebuild its manifest."""
+"""Making due again what was given up."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -14,29 +14,6 @@ from stagingest.providers import catalog
 from stagingest.staging import manifest as staging_manifest
 from stagingest.staging.manifest import RETRIED, GivenUp, Manifest
 from stagingest.system.locks import Lock
-
-
-def retry(
-    staging: str | Path = "staging",
-    dataset: str = "",
-    *,
-    outcomes: Iterable[str] = (),
-    symbols: Iterable[str] = (),
-    chunks: Iterable[str] = (),
-) -> "Retried":
-    """Make due again what was refused, quarantined, failed or forbidden; asks nothing, the next fetch does.
-
-    Args:
-        staging: the staging directory.
-        dataset: a dataset or endpoint, '' for every one.
-        outcomes: of those four, none for all.
-        symbols, chunks: only chunks with one of these symbols, or with one of these ids.
-
-    Raises UsageError for a name under which nothing was given up, HeldError while a fetch holds `staging`.
-    """
-
-    return _retry(Path(staging), dataset, tuple(outcomes), tuple(symbols), tuple(chunks))
-
 
 # Parameters of a series that are options of `fetch`, and the values these have when they are not given.
 _OPTIONS = {
@@ -79,25 +56,26 @@ class Retried:
         return tuple(sorted({symbol for each in self.chunks for symbol in each.chunk.symbols}))
 
 
-def _retry(
-    root: Path,
+def retry(
+    staging: str | Path = "staging",
     dataset: str = "",
-    outcomes: Collection[str] = (),
-    symbols: Collection[str] = (),
-    chunks: Collection[str] = (),
+    *,
+    outcomes: Iterable[str] = (),
+    symbols: Iterable[str] = (),
+    chunks: Iterable[str] = (),
 ) -> Retried:
-    """Make due again what was given up; asks nothing.
+    """Make due again what was refused, quarantined, failed or forbidden; asks nothing, the next fetch does.
 
     Args:
-        root: the staging directory.
-        dataset: a dataset or endpoint; '' is every one.
-        outcomes: of `refused`, `quarantined`, `failed`, `forbidden`; none is all four.
-        symbols, chunks: only chunks with one of these symbols or with one of these ids; none is all.
+        staging: the staging directory.
+        dataset: a dataset or endpoint, '' for every one.
+        outcomes: of those four, none for all.
+        symbols, chunks: only chunks with one of these symbols, or with one of these ids.
 
-    Raises:
-        UsageError: a name that nothing was given up under, with the nearest one.
-        HeldError: a fetch holds the directory.
+    Raises UsageError for a name under which nothing was given up, HeldError while a fetch holds `staging`.
     """
+    root = Path(staging)
+    symbols, chunks = frozenset(symbols), frozenset(chunks)
     wanted = [_outcome(text) for text in outcomes] or list(RETRIED)
     endpoint = catalog.resolve(dataset).name if dataset else ""
     with Lock.take(root / "run.lock", "retrying"), Manifest.write(root) as manifest:
@@ -107,9 +85,7 @@ def _retry(
         _known("symbol", symbols, {symbol for each in found for symbol in each.chunk.symbols})
         _known("chunk", chunks, {each.chunk.id for each in found})
         if symbols or chunks:
-            found = [
-                each for each in found if each.chunk.id in chunks or not set(symbols).isdisjoint(each.chunk.symbols)
-            ]
+            found = [each for each in found if each.chunk.id in chunks or not symbols.isdisjoint(each.chunk.symbols)]
         staging_manifest.make_due(manifest, found)
         staging_manifest.clear(manifest, [each.chunk.id for each in found])
     return Retried(tuple(found), tuple(commands([each.chunk for each in found])))

@@ -1,4 +1,4 @@
-"""The public functions beside fetch and load, which the commands call too: retry, repair, verify, prune, universes."""
+"""Universes taken from files and lists, and staged."""
 
 import secrets
 from collections.abc import Callable, Iterable, Sequence

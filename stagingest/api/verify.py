@@ -18,23 +18,6 @@ if TYPE_CHECKING:
     from stagingest.api.target import TargetOptions
 
 
-def verify(
-    staging: str | Path = "staging", to: str | Path | None = None, *, how: "TargetOptions | None" = None
-) -> "Verified":
-    """Read every staged byte, and a target's ledger and tables; name each disagreement and its cure, mend nothing.
-
-    Args:
-        staging: the staging directory.
-        to: a target as in `load`; None looks at the staging directory alone.
-        how: as in `load`.
-
-    Raises StagingError when `staging` is no staging directory, HeldError when another process has the target.
-    """
-    from stagingest.api import target as api_target
-
-    return _verify(Path(staging), None if to is None else api_target.target(to, how))
-
-
 @dataclass(frozen=True, slots=True)
 class Disagreement:
     """What does not agree, and the command that cures it."""
@@ -53,13 +36,21 @@ class Verified:
     disagreements: tuple[Disagreement, ...]
 
 
-def _verify(root: Path, target: Target | None) -> Verified:
-    """Read everything below `root` and, when it is given, in the target.
+def verify(
+    staging: str | Path = "staging", to: str | Path | None = None, *, how: "TargetOptions | None" = None
+) -> Verified:
+    """Read every staged byte, and a target's ledger and tables; name each disagreement and its cure, mend nothing.
 
-    Raises:
-        StagingError: `root` is no staging directory, or its manifest is damaged.
-        HeldError: another process has the target.
+    Args:
+        staging: the staging directory.
+        to: a target as in `load`; None looks at the staging directory alone.
+        how: as in `load`.
+
+    Raises StagingError when `staging` is no staging directory, HeldError when another process has the target.
     """
+    from stagingest.api import target as api_target
+
+    root, target = Path(staging), None if to is None else api_target.target(to, how)
     with Manifest.read(root) as manifest:
         manifest.check()
         identity, entries = manifest.staging_id, list(manifest.entries())

@@ -17,14 +17,9 @@ from faultserver import Answer, FaultServer, Peer, whole
 
 import stagingest
 from stagingest.api.fetch import Fetched
-from stagingest.api.prune import _prune
-from stagingest.api.repair import _repair
-from stagingest.api.retry import _retry
-from stagingest.api.verify import _verify
 from stagingest.errors import UsageError
 from stagingest.model.task import Outcome
 from stagingest.sim import policy
-from stagingest.targets.duckdb.target import DuckDB
 
 CHAIN = "option-snapshots"
 PAGES = policy.Policy(page_cap=400)
@@ -104,7 +99,7 @@ def test_a_chain_is_staged_whole_or_not_at_all(place: Desk) -> None:
     assert (fetched.exit_code, fetched.summary.rows, fetched.summary.pages) == (3, 0, 2)
     assert [(entry.outcome, entry.path, entry.covers) for entry in place.entries()] == [(Outcome.FAILED, "", False)]
     assert not list((place.staging / "tmp").iterdir())
-    assert _retry(place.staging).chunks == ()
+    assert stagingest.retry(place.staging).chunks == ()
     place.server.behave(PAGES)
     place.now += MINUTE
     capture(place)
@@ -157,7 +152,7 @@ def test_an_underlying_that_is_refused_is_asked_again_tomorrow_or_after_a_retry(
     assert "no such underlying" in again.summary.failures[0].reason
     place.now += timedelta(days=1)
     assert capture(place, "AAAA", "BBBB").summary.outcomes == {"refused": 1, "staged": 1}
-    retried = _retry(place.staging)
+    retried = stagingest.retry(place.staging)
     assert retried.symbols == ("BBBB",)
     assert retried.commands == (("fetch", "alpaca/option-snapshots", "--underlyings", "BBBB", "--feed", "indicative"),)
     place.server.behave(PAGES)
@@ -198,15 +193,15 @@ def test_captures_are_pruned_verified_and_rebuilt_like_everything_staged(place: 
     capture(place)
     before = moments(place)
     (place.staging / "manifest.sqlite").unlink()
-    assert _repair(place.staging).files == 2
+    assert stagingest.repair(place.staging).files == 2
     assert moments(place) == before
     assert [each.staged for each in stagingest.status(place.staging).datasets] == [2]
     place.load()
-    assert _prune(place.staging, DuckDB(place.db)).files == 2
-    assert not _verify(place.staging, DuckDB(place.db)).disagreements
+    assert stagingest.prune(place.staging, loaded_in=place.db).files == 2
+    assert not stagingest.verify(place.staging, place.db).disagreements
     other = place.root / "other.duckdb"
     assert place.load(other).pruned == ()
-    (wrong,) = _verify(place.staging, DuckDB(other)).disagreements
+    (wrong,) = stagingest.verify(place.staging, other).disagreements
     assert "2 captures were pruned" in wrong.what
     assert capture(place).summary.outcomes == {"staged": 1}
 
