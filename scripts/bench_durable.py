@@ -46,17 +46,17 @@ def one(root: Path, series: Series, number: int) -> tuple[float, float]:
     with Manifest.write(root) as manifest:
         manifest.begin("bench", [str(series)], NOW)
         manifest.plan(chunks, "bench")
-        acks = Committer(RunContext("bench", root, (), chunks, {}), manifest, RunCounts(), lambda: NOW)
+        commits = Committer(RunContext("bench", root, (), chunks, {}), manifest, RunCounts(), lambda: NOW)
         began = time.perf_counter(), time.process_time()
         for index, chunk in enumerate(chunks):
-            order = Task("bench", index, chunk)
-            parts.begin_part(root, order.part)
-            disk.fill(root / "tmp" / f"{order.part}.part", data)
-            part = PartFile(order.part, BYTES, "0" * 64, 100)
-            acks.close(order, TaskResult(Outcome.STAGED, "", NOW, part, ((f"S{index}", 100),)))
-            if acks.waiting == GROUP_CHUNKS:
-                acks.flush()
-        acks.flush()
+            task = Task("bench", index, chunk)
+            parts.begin_part(root, task.part)
+            disk.fill(root / "tmp" / f"{task.part}.part", data)
+            part = PartFile(task.part, BYTES, "0" * 64, 100)
+            commits.close(task, TaskResult(Outcome.STAGED, "", NOW, part, ((f"S{index}", 100),)))
+            if commits.waiting == GROUP_CHUNKS:
+                commits.flush()
+        commits.flush()
         return (time.perf_counter() - began[0]) / number * 1e3, (time.process_time() - began[1]) / number * 1e3
 
 

@@ -57,23 +57,23 @@ def stage(root: Path, symbols: int, per_month: int) -> int:
     """A staged file for each symbol and half of the months; the rows staged."""
     directory.prepare(root)
     series = Series.of("alpaca/stock-bars", MINUTES)
-    acks = []
+    commits = []
     for number in range(symbols):
         for half in (MONTHS[:12], MONTHS[12:]):
             name = f"S{number:05}"
             window = Window(half[0], date(half[-1].year + 1, 1, 1))
-            order = Task("bench", len(acks), Chunk(series, (name,), window))
-            parts.begin_part(root, order.part)
-            part = parts.write_part(root, order.part, _rows(name, half, per_month), {})
+            task = Task("bench", len(commits), Chunk(series, (name,), window))
+            parts.begin_part(root, task.part)
+            part = parts.write_part(root, task.part, _rows(name, half, per_month), {})
             (path,) = directory.publish_parts(root, "alpaca/stock-bars", [part])
             result = TaskResult(
                 Outcome.STAGED, asked_at=datetime(2024, 6, 1, tzinfo=UTC), part=part, symbol_rows=((name, part.rows),)
             )
-            acks.append(Commit(order, result, True, ASKED_AT, DATA.schema, path))
+            commits.append(Commit(task, result, True, ASKED_AT, DATA.schema, path))
     with Manifest.write(root) as manifest:
-        manifest.plan([ack.order.chunk for ack in acks], "bench")
-        manifest.record(acks)
-    return sum(ack.result.part.rows for ack in acks if ack.result.part)
+        manifest.plan([commit.task.chunk for commit in commits], "bench")
+        manifest.record(commits)
+    return sum(commit.result.part.rows for commit in commits if commit.result.part)
 
 
 def tree(root: Path, place: Path) -> None:

@@ -100,19 +100,19 @@ def stage(root: Path, rows: int, file_rows: int, *, first: int = 0, last: int = 
     window = Window(SESSIONS[-last], WINDOW.end)
     directory.prepare(root)
     series = Series.of("alpaca/stock-bars", CONSTANTS)
-    acks = []
+    commits = []
     for number, (symbols, table) in enumerate(_tables(rows, file_rows, first, last), 1):
-        order = Task(run, number, Chunk(series, symbols, window))
-        parts.begin_part(root, order.part)
-        part = parts.write_part(root, order.part, table, {})
+        task = Task(run, number, Chunk(series, symbols, window))
+        parts.begin_part(root, task.part)
+        part = parts.write_part(root, task.part, table, {})
         (path,) = directory.publish_parts(root, "alpaca/stock-bars", [part])
         counts = tuple((symbol, last) for symbol in symbols)
         result = TaskResult(Outcome.STAGED, asked_at=ASKED_AT, part=part, symbol_rows=counts)
-        acks.append(Commit(order, result, True, ASKED_AT, DATA.schema, path))
+        commits.append(Commit(task, result, True, ASKED_AT, DATA.schema, path))
     with Manifest.write(root) as manifest:
-        manifest.plan([ack.order.chunk for ack in acks], run)
-        manifest.record(acks)
-    return sum(ack.result.part.rows for ack in acks if ack.result.part)
+        manifest.plan([commit.task.chunk for commit in commits], run)
+        manifest.record(commits)
+    return sum(commit.result.part.rows for commit in commits if commit.result.part)
 
 
 def floor(root: Path, db: Path, limit: str) -> None:

@@ -88,17 +88,17 @@ def cpu_ms(routes: dict[str, Callable[[], object]], rounds: int) -> dict[str, fl
 
 
 def pages_per_s(route: Callable[[], object], threads: int, pages: int = 40) -> float:
-    gate = threading.Barrier(threads + 1)
+    limiter = threading.Barrier(threads + 1)
 
     def lane() -> None:
-        gate.wait()
+        limiter.wait()
         for _ in range(pages):
             route()
 
     lanes = [threading.Thread(target=lane) for _ in range(threads)]
     for each in lanes:
         each.start()
-    gate.wait()
+    limiter.wait()
     began = time.perf_counter()
     for each in lanes:
         each.join()

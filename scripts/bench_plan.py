@@ -56,15 +56,15 @@ def grown(days: int) -> None:
     symbols, per_chunk, last = names(KNOWN), 200, date(2026, 1, 2)
     windows = [Window(last - timedelta(days=100), last - timedelta(days=days))]
     windows += [Window(last - timedelta(days=n), last - timedelta(days=n - 1)) for n in range(days, 0, -1)]
-    acks = []
+    commits = []
     for window in windows:
         for at in range(0, len(symbols), per_chunk):
-            order = Task("bench", len(acks) + 1, Chunk(series, tuple(symbols[at : at + per_chunk]), window))
+            task = Task("bench", len(commits) + 1, Chunk(series, tuple(symbols[at : at + per_chunk]), window))
             asked_at = datetime(2026, 1, 2, 12, tzinfo=UTC)
-            acks.append(Commit(order, TaskResult(Outcome.EMPTY, asked_at=asked_at), True, asked_at, 1))
+            commits.append(Commit(task, TaskResult(Outcome.EMPTY, asked_at=asked_at), True, asked_at, 1))
     with Manifest.write(root) as manifest:
-        manifest.plan([ack.order.chunk for ack in acks], "bench")
-        manifest.record(acks)
+        manifest.plan([commit.task.chunk for commit in commits], "bench")
+        manifest.record(commits)
 
 
 def topped_up() -> None:

@@ -26,15 +26,15 @@ def main() -> int:
     parser.add_argument("--only", default="", help="scenes whose name holds this")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        return max(permits(Path(folder)), providers(Path(folder), options.only, options.seeds))
+        return max(rate_limiter(Path(folder)), providers(Path(folder), options.only, options.seeds))
 
 
-def permits(folder: Path) -> int:
+def rate_limiter(folder: Path) -> int:
     budget = SharedLimiter(folder / "cost.permit", 1e6, declared_per_s=1e6)
     cap = SharedLimiter(folder / "cap.permit", 1e5, declared_per_s=1e5, cap_per_s=1e5)
     one, two = RateLimiter([budget]), RateLimiter([budget, cap])
     stop = threading.Event()
-    lease_us = cost_us(budget.lease)
+    lease_us = cost_us(budget.permit)
     print(f"lease                         {lease_us:6.1f} us (bar {PERMIT_MOST_US:.0f})")
     print(f"report                        {cost_us(lambda: budget.report(Feedback(200, time.monotonic()))):6.1f} us")
     print(f"take                          {cost_us(lambda: one.take(stop)):6.1f} us")
@@ -62,8 +62,8 @@ def providers(folder: Path, only: str, seeds: int) -> int:
         if only not in scene.name:
             continue
         tallies = [play(scene, folder, seed) for seed in range(seeds)]
-        good = [tally.answered / scene.allowed for tally in tallies]
-        bad = [tally.refused_share for tally in tallies]
+        good = [counts.answered / scene.allowed for counts in tallies]
+        bad = [counts.refused_share for counts in tallies]
         mean, share = statistics.mean(good), statistics.mean(bad)
         miss = mean < scene.least or share > scene.most
         missed += miss

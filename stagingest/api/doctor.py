@@ -135,7 +135,7 @@ def _budget(
     if offline:
         return
     try:
-        gate = rate_limiter.LimiterSpec(_record(access, environ), access.lowest_plan_per_s).open()
+        limiter = rate_limiter.LimiterSpec(_record(access, environ), access.lowest_plan_per_s).open()
     except StagingestError as error:
         yield Check("rate records", FAIL, str(error), 1)
         return
@@ -143,10 +143,10 @@ def _budget(
     try:
         for endpoint in catalog.ENDPOINTS.values():
             if endpoint.budget == budget.name:
-                yield from _asked(endpoint, access, client, gate, now)
+                yield from _asked(endpoint, access, client, limiter, now)
     finally:
         client.close()
-        gate.close()
+        limiter.close()
 
 
 def _record(access: hosts.Access, environ: Mapping[str, str]) -> Path:
@@ -158,15 +158,15 @@ def _asked(
     endpoint: Endpoint,
     access: hosts.Access,
     client: Client,
-    gate: rate_limiter.SharedLimiter,
+    limiter: rate_limiter.SharedLimiter,
     now: Callable[[], datetime],
 ) -> Iterator[Check]:
-    lease = gate.lease()  # booked and not waited for: every plan lets a few requests a minute through at once
+    permit = limiter.permit()  # booked and not waited for: every plan lets a few requests a minute through at once
     asked_at = now()
     exchange = client.send(access.origin, _question(endpoint, asked_at), dict(access.headers))
     if isinstance(exchange, response.Reply):
         headers = http_headers.rate_headers(exchange.headers, exchange.date)
-        gate.report(Feedback(exchange.status, lease.slot_s, *headers))
+        limiter.report(Feedback(exchange.status, permit.slot_s, *headers))
         yield from _skew(access, exchange, asked_at, now())
     decision = classify.classify(exchange, attempt=1, symbols=1)
     yield _judged(endpoint, decision)

@@ -15,7 +15,7 @@ from stagingest.model.windows import Window
 from stagingest.planning import contracts as planning_contracts
 from stagingest.planning.request import KnownState, moneyness
 from stagingest.providers import catalog
-from stagingest.staging.manifest import Manifest, there
+from stagingest.staging.manifest import Manifest, has_manifest
 
 if TYPE_CHECKING:
     from stagingest.planning.request import FetchOptions
@@ -53,7 +53,7 @@ def _underlyings(asked: "FetchOptions") -> list[str]:
 
 def _covered(root: Path, db: str | Path | None, series: Series) -> dict[str, list[Window]]:
     found: dict[str, list[Window]] = {}
-    if there(root):
+    if has_manifest(root):
         with Manifest.read(root, unseen=True) as manifest:
             found = manifest.coverage(series)
     if db is not None and Path(db).exists() and not series.adjusted:
@@ -161,7 +161,7 @@ def _staged_closes(root: Path, provider: str, wanted: set[str]) -> Iterator[tupl
 
 def _newest(root: Path, provider: str, wanted: set[str]) -> list[Entry]:
     """For each symbol the entry whose window ends last."""
-    if not there(root):
+    if not has_manifest(root):
         return []
     last: dict[str, Entry] = {}
     with Manifest.read(root, unseen=True) as manifest:

@@ -13,7 +13,7 @@ from stagingest.loading.follow import BackgroundLoader
 from stagingest.model.chunk import Coverage
 from stagingest.planning import request, symbols
 from stagingest.providers import catalog
-from stagingest.staging.manifest import there
+from stagingest.staging.manifest import has_manifest
 from stagingest.system import platform
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def run(
             except StagingestError as error:
                 found = error
             steps.append((step.dataset, found))
-            if loader is None and there(Path(plan.staging)):
+            if loader is None and has_manifest(Path(plan.staging)):
                 loader = BackgroundLoader(once)
     except BaseException:
         if loader:

@@ -68,8 +68,8 @@ def prune(staging: str | Path = "staging", *, loaded_in: str | Path, how: "Targe
 def _settled(root: Path, target: Target, staging: str) -> frozenset[tuple[int, str]]:
     with closing(target):
         target.open([root])
-        target.settle()
-        return target.taken(staging)
+        target.finish()
+        return target.loaded_entries(staging)
 
 
 def _needed(entry: Entry) -> bool:

@@ -93,7 +93,7 @@ class _Read:
     """A staged file as its footer tells of it."""
 
     staging_id: str
-    ack: Commit
+    commit: Commit
 
 
 def _rebuilt(root: Path, why: str) -> Repaired:
@@ -116,28 +116,29 @@ def _rebuilt(root: Path, why: str) -> Repaired:
     _retire(root)
     for path in aside:
         disk.rename(root / path, root / "orphans" / Path(path).name)
-    acks = sorted(
-        (each.ack for each in found.values()), key=lambda ack: (ack.asked_at, ack.order.run, ack.order.number)
+    commits = sorted(
+        (each.commit for each in found.values()),
+        key=lambda commit: (commit.asked_at, commit.task.run, commit.task.number),
     )
     with Manifest.write(root) as manifest, manifest.transaction():
         manifest.adopt(identity, max(after, int(time.time())))
-        for ack in acks:
-            manifest.plan([ack.order.chunk], ack.order.run)
-        _record(manifest, acks)
-    rows = sum(ack.result.part.rows for ack in acks if ack.result.part)
-    return Repaired(True, why, len(acks), rows, aside)
+        for commit in commits:
+            manifest.plan([commit.task.chunk], commit.task.run)
+        _record(manifest, commits)
+    rows = sum(commit.result.part.rows for commit in commits if commit.result.part)
+    return Repaired(True, why, len(commits), rows, aside)
 
 
-def _written(root: Path, identity: str, acks: Sequence[Commit]) -> Path:
+def _written(root: Path, identity: str, commits: Sequence[Commit]) -> Path:
     """A whole new manifest beside the old one, so that a kill leaves one or the other."""
     place = root / "quarantine" / "rebuilt"
     shutil.rmtree(place, ignore_errors=True)
     disk.make_folder(place)
     with Manifest.write(place) as manifest, manifest.transaction():
         manifest.adopt(identity, max(_known_seq(root, identity), int(time.time())))
-        for ack in acks:
-            manifest.plan([ack.order.chunk], ack.order.run)
-        _record(manifest, acks)
+        for commit in commits:
+            manifest.plan([commit.task.chunk], commit.task.run)
+        _record(manifest, commits)
     return place / Manifest.file
 
 
@@ -161,18 +162,18 @@ def _retire(root: Path) -> None:
             disk.rename(source, root / "quarantine" / f"{Manifest.file}.{number}{suffix}")
 
 
-def _record(manifest: Manifest, acks: Iterable[Commit]) -> None:
+def _record(manifest: Manifest, commits: Iterable[Commit]) -> None:
     """Write the entries; where an adjusted symbol was asked again and read differently, what came before is void."""
     known: dict[tuple[Series, str], dict[date, str]] = {}
-    for ack in acks:
-        (entry,) = manifest.record([ack])
+    for commit in commits:
+        (entry,) = manifest.record([commit])
         seen: dict[str, dict[date, str]] = {}
-        for edge in ack.result.edges:
+        for edge in commit.result.edges:
             seen.setdefault(edge.symbol, {})[edge.session] = edge.digest
-        series = ack.order.chunk.series
+        series = commit.task.chunk.series
         for symbol, sessions in seen.items():
             before = known.setdefault((series, symbol), {})
-            if has_moved(before, sessions, ack.order.chunk.window):
+            if has_moved(before, sessions, commit.task.chunk.window):
                 manifest.void(series, [symbol], entry.seq - 1)
                 before.clear()
             before.update(sessions)
@@ -195,17 +196,17 @@ def _read(root: Path, path: str) -> _Read:
     if endpoint.kind is Coverage.CAPTURE:  # its name alone tells it from others of the day
         chunk = replace(chunk, id=Path(path).name.partition(".")[0])
     not_after = datetime.fromisoformat(said["not_after"]) if said.get("not_after") else None
-    order = Task(said["run"], int(said["number"]), chunk, not_after, series.adjusted)
+    task = Task(said["run"], int(said["number"]), chunk, not_after, series.adjusted)
     asked_at = datetime.fromisoformat(said["asked_at"])
     kind = dataset(endpoint.dataset)
     table = table.cast(arrow_schema(kind)).combine_chunks()
     runs = worker_table.symbol_runs(table.column(kind.symbol))
-    part = PartFile(order.part, len(data), hashlib.sha256(data).hexdigest(), table.num_rows)
+    part = PartFile(task.part, len(data), hashlib.sha256(data).hexdigest(), table.num_rows)
     edges = worker_table.edges(table, runs) if series.adjusted else ()
     result = TaskResult(
         Outcome.STAGED, asked_at=asked_at, part=part, symbol_rows=worker_table.symbol_rows(runs), edges=edges
     )
-    return _Read(said["staging"], Commit(order, result, is_final(order, asked_at), asked_at, int(said["schema"]), path))
+    return _Read(said["staging"], Commit(task, result, is_final(task, asked_at), asked_at, int(said["schema"]), path))
 
 
 def set_aside_wal(db: Path) -> Path:

@@ -79,7 +79,9 @@ def retry(
     wanted = [_outcome(text) for text in outcomes] or list(RETRIED)
     endpoint = catalog.resolve(dataset).name if dataset else ""
     with Lock.take(root / "run.lock", "retrying"), Manifest.write(root) as manifest:
-        found = [each for each in staging_manifest.chunks(manifest, wanted) if each.held or not _is_over(each.chunk)]
+        found = [
+            each for each in staging_manifest.given_up_chunks(manifest, wanted) if each.held or not _is_over(each.chunk)
+        ]
         if endpoint:
             found = [each for each in found if each.chunk.series.endpoint == endpoint]
         _known("symbol", symbols, {symbol for each in found for symbol in each.chunk.symbols})
@@ -87,7 +89,7 @@ def retry(
         if symbols or chunks:
             found = [each for each in found if each.chunk.id in chunks or not symbols.isdisjoint(each.chunk.symbols)]
         staging_manifest.make_due(manifest, found)
-        staging_manifest.clear(manifest, [each.chunk.id for each in found])
+        staging_manifest.clear_crashes(manifest, [each.chunk.id for each in found])
     return Retried(tuple(found), tuple(commands([each.chunk for each in found])))
 
 

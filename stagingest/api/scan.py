@@ -11,7 +11,7 @@ from stagingest.model.calendar import day, instant
 from stagingest.model.datasets import DATASETS, Dataset, arrow_schema
 from stagingest.model.task import Entry
 from stagingest.model.windows import Window
-from stagingest.staging.manifest import Manifest, there
+from stagingest.staging.manifest import Manifest, has_manifest
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -116,7 +116,7 @@ def _staged(root: Path, data: Dataset, wanted: RowFilter, names: Sequence[str]) 
     import pyarrow as pa
 
     schema = _schema(data, names)
-    groups = _together(_entries(root, data, wanted)) if there(root) else []
+    groups = _together(_entries(root, data, wanted)) if has_manifest(root) else []
     tables = (table for group in groups for table in _rows(root, data, wanted, group))
     batches = (
         batch for table in tables for batch in table.select(names).cast(schema).to_batches(max_chunksize=_BATCH_ROWS)

@@ -71,7 +71,7 @@ def standing(root: Path) -> Status:
         staged = {seq for seq, _, _ in manifest.files()}
         complaints = {seq: why for seq, why in read_complaints(root, unseen=True).items() if seq in staged}
         loaded = manifest.loaded()
-        datasets = tuple(_dataset(tally, loaded.get(tally.endpoint, {})) for tally in manifest.tallies())
+        datasets = tuple(_dataset(counts, loaded.get(counts.endpoint, {})) for counts in manifest.tallies())
         state = directory.published(root)
         alive = locks.is_held(root / "run.lock")
         age_s = None
@@ -84,21 +84,21 @@ def standing(root: Path) -> Status:
         )  # fmt: skip
 
 
-def _dataset(tally: EndpointCounts, loaded: dict[str, int]) -> DatasetStanding:
+def _dataset(counts: EndpointCounts, loaded: dict[str, int]) -> DatasetStanding:
     def chunks(*names: str) -> int:
-        return sum(tally.outcomes.get(name, (0, 0, 0))[0] for name in names)
+        return sum(counts.outcomes.get(name, (0, 0, 0))[0] for name in names)
 
-    closed = sum(count for name, (count, _, _) in tally.outcomes.items() if name != "split")
+    closed = sum(count for name, (count, _, _) in counts.outcomes.items() if name != "split")
     return DatasetStanding(
-        endpoint=tally.endpoint,
-        planned=tally.open + closed,
-        open=tally.open,
+        endpoint=counts.endpoint,
+        planned=counts.open + closed,
+        open=counts.open,
         staged=chunks("staged", "pruned"),
         empty=chunks("empty"),
         refused=chunks("refused"),
         forbidden=chunks("forbidden"),
         failed=chunks(*_FAILED),
-        rows=sum(rows for _, rows, _ in tally.outcomes.values()),
-        bytes=sum(size for _, _, size in tally.outcomes.values()),
+        rows=sum(rows for _, rows, _ in counts.outcomes.values()),
+        bytes=sum(size for _, _, size in counts.outcomes.values()),
         loaded=loaded,
     )

@@ -131,7 +131,7 @@ def keep(root: Path, name: str, found: Sequence[Member], now: datetime) -> None:
         refuse_lost_manifest(root)
         today = new_york(now).date()
         series = Series.of(UniverseMembers.name, {"universe": name})
-        order = Task(secrets.token_hex(4), 1, Chunk(series, (name,), Window(today, today + timedelta(days=1))))
+        task = Task(secrets.token_hex(4), 1, Chunk(series, (name,), Window(today, today + timedelta(days=1))))
         columns = {
             "universe": [name] * len(found),
             "symbol": [member.symbol for member in found],
@@ -142,11 +142,11 @@ def keep(root: Path, name: str, found: Sequence[Member], now: datetime) -> None:
         schema = arrow_schema(MEMBERS)
         arrays = [pa.array(columns[field.name], field.type) for field in schema]
         with Manifest.write(root) as manifest:
-            parts.begin_part(root, order.part)
-            said = footer(manifest.staging_id, order, MEMBERS.schema, now)
-            part = parts.write_part(root, order.part, pa.Table.from_arrays(arrays, schema=schema), said)
+            parts.begin_part(root, task.part)
+            said = footer(manifest.staging_id, task, MEMBERS.schema, now)
+            part = parts.write_part(root, task.part, pa.Table.from_arrays(arrays, schema=schema), said)
             (path,) = directory.publish_parts(root, UniverseMembers.name, [part])
             result = TaskResult(Outcome.STAGED, asked_at=now, part=part, symbol_rows=((name, len(found)),))
             with manifest.transaction():
-                manifest.plan([order.chunk], order.run)
-                manifest.record([Commit(order, result, True, now, MEMBERS.schema, path)])
+                manifest.plan([task.chunk], task.run)
+                manifest.record([Commit(task, result, True, now, MEMBERS.schema, path)])

@@ -108,4 +108,4 @@ def _read(root: Path, target: Target, identity: str) -> tuple[frozenset[tuple[in
         return frozenset(), []
     with closing(target):
         target.open([root])
-        return target.taken(identity), list(target.wrong())
+        return target.loaded_entries(identity), list(target.wrong())

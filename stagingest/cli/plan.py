@@ -24,12 +24,12 @@ def show(options: dict[str, Any], *, as_json: bool, max_rps: dict[str, float]) -
     """Plan and print; also `fetch --dry-run`."""
     from stagingest.api import fetch
 
-    looked = fetch.plan(**o.asked(options), max_rps=max_rps)
-    own = max_rps.get("") or max_rps.get(looked.question.endpoint.name)
+    report = fetch.plan(**o.asked(options), max_rps=max_rps)
+    own = max_rps.get("") or max_rps.get(report.question.endpoint.name)
     if as_json:
-        output.document("plan", **document(looked, own))
+        output.document("plan", **document(report, own))
     else:
-        words(looked, own)
+        words(report, own)
 
 
 def _minutes(requests: int, budget: str, max_rps: float | None) -> float:
@@ -38,21 +38,21 @@ def _minutes(requests: int, budget: str, max_rps: float | None) -> float:
     return requests / (max_rps or HOSTS[budget].lowest_plan_per_s) / 60
 
 
-def document(looked: "PlanReport", max_rps: float | None = None) -> dict[str, Any]:
+def document(report: "PlanReport", max_rps: float | None = None) -> dict[str, Any]:
     """The fields of a plan's JSON."""
-    names = looked.question.names
+    names = report.question.names
     found = {
-        "endpoint": looked.question.endpoint.name,
-        "symbols": looked.plan.symbols,
-        "symbols_covered": looked.plan.covered,
+        "endpoint": report.question.endpoint.name,
+        "symbols": report.plan.symbols,
+        "symbols_covered": report.plan.covered,
         "changed": names.changed,
         "rejected": names.rejected,
-        "notes": looked.question.notes,
-        "disk_free_bytes": looked.free_bytes,
-        "budgets": _budgets(looked.plan, max_rps),
+        "notes": report.question.notes,
+        "disk_free_bytes": report.free_bytes,
+        "budgets": _budgets(report.plan, max_rps),
     }
-    if looked.discovery is not None:
-        found["discovery"] = _budgets(looked.discovery, max_rps)
+    if report.discovery is not None:
+        found["discovery"] = _budgets(report.discovery, max_rps)
     return found
 
 
@@ -69,23 +69,23 @@ def _budgets(plan: "Plan", max_rps: float | None) -> dict[str, Any]:
     }
 
 
-def words(looked: "PlanReport", max_rps: float | None = None) -> None:
+def words(report: "PlanReport", max_rps: float | None = None) -> None:
     """Print a plan."""
-    names = looked.question.names
-    output.out(f"plan of {looked.question.endpoint.name}")
-    if looked.discovery is not None:
-        output.out(f"  {looked.question.notes[-1]} Discovery comes first, then bars can be planned:")
-        _costs(looked.discovery, max_rps)
+    names = report.question.names
+    output.out(f"plan of {report.question.endpoint.name}")
+    if report.discovery is not None:
+        output.out(f"  {report.question.notes[-1]} Discovery comes first, then bars can be planned:")
+        _costs(report.discovery, max_rps)
         return
-    for job in looked.question.jobs[:3]:
+    for job in report.question.jobs[:3]:
         days = f"{min(a.window.start for a in job.asked)} to before {max(a.window.end for a in job.asked)}"
         output.out(f"  series    {job.series}, {days}" if job.asked else f"  series    {job.series}, nothing")
-    if len(looked.question.jobs) > 3:
-        output.out(f"            and {len(looked.question.jobs) - 3} more series")
-    output.out(f"  symbols   {looked.plan.symbols} asked, {looked.plan.covered} covered already")
-    _costs(looked.plan, max_rps)
-    output.out(f"  disk      {output.size(looked.free_bytes)} free at the staging directory")
-    for note in looked.question.notes:
+    if len(report.question.jobs) > 3:
+        output.out(f"            and {len(report.question.jobs) - 3} more series")
+    output.out(f"  symbols   {report.plan.symbols} asked, {report.plan.covered} covered already")
+    _costs(report.plan, max_rps)
+    output.out(f"  disk      {output.size(report.free_bytes)} free at the staging directory")
+    for note in report.question.notes:
         output.out(f"  note      {note}")
     if names.changed:
         output.out(f"  renamed   {output.few([f'{given} to {kept}' for given, kept in names.changed])}")

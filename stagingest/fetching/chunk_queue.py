@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from stagingest.model.chunk import Chunk, Series
 
-STRIKES = 3
+CRASHES = 3
 SUSPECT = 2
 FORBIDDEN_IN_A_ROW = 3
 REFUSED_UNANSWERED = 12
@@ -22,13 +22,13 @@ class ChunkQueue:
         strikes: how often a process died with a chunk before this run, by chunk id.
     """
 
-    def __init__(self, strikes: Mapping[str, int]) -> None:
+    def __init__(self, crashes: Mapping[str, int]) -> None:
         self.stopped: dict[str, tuple[str, str]] = {}
         self._queue: deque[Chunk] = deque()
         self._deferred: deque[Chunk] = deque()
         self._suspects: deque[Chunk] = deque()
         self._second_wind: set[str] = set()
-        self._strikes = dict(strikes)
+        self._crashes = dict(crashes)
         self._open: set[Series] = set()
         self._probing: set[Series] = set()
         self._forbidden: dict[str, int] = {}
@@ -41,9 +41,9 @@ class ChunkQueue:
 
     def add(self, chunks: Sequence[Chunk]) -> None:
         """More chunks to ask, the smallest of each series in front, suspects last and alone."""
-        suspects = [chunk for chunk in chunks if self._strikes.get(chunk.id, 0) >= SUSPECT]
+        suspects = [chunk for chunk in chunks if self._crashes.get(chunk.id, 0) >= SUSPECT]
         self._suspects.extend(suspects)
-        chunks = [chunk for chunk in chunks if self._strikes.get(chunk.id, 0) < SUSPECT]
+        chunks = [chunk for chunk in chunks if self._crashes.get(chunk.id, 0) < SUSPECT]
         smallest: dict[Series, Chunk] = {}
         for chunk in chunks:
             best = smallest.get(chunk.series)
@@ -64,7 +64,7 @@ class ChunkQueue:
     def next(self, *, idle: bool) -> tuple[Chunk, bool] | None:
         """The next chunk and whether it must run alone; None when nothing may be asked now.
 
-        `idle` says that no order is in flight: only then deferred chunks and suspects have their turn.
+        `idle` says that no task is in flight: only then deferred chunks and suspects have their turn.
         """
         if idle and not self._queue:
             self._queue, self._deferred = self._deferred, self._queue
@@ -98,7 +98,7 @@ class ChunkQueue:
         self._not_json.pop(series.endpoint, None)
 
     def ended(self, series: Series) -> None:
-        """An order of the series is over; if it was the canary and brought no page, the next chunk is the canary."""
+        """A task of the series is over; if it was the canary and brought no page, the next chunk is the canary."""
         self._probing.discard(series)
 
     def again(self, chunk: Chunk) -> None:
@@ -115,13 +115,13 @@ class ChunkQueue:
         self._deferred.append(chunk)
         return True
 
-    def strike(self, chunk: Chunk) -> bool:
+    def crash(self, chunk: Chunk) -> bool:
         """A worker died with this chunk. False when it has had its strikes; from the second on it goes alone."""
-        strikes = self._strikes[chunk.id] = self._strikes.get(chunk.id, 0) + 1
-        if strikes >= STRIKES:
+        crashes = self._crashes[chunk.id] = self._crashes.get(chunk.id, 0) + 1
+        if crashes >= CRASHES:
             self.ended(chunk.series)
             return False
-        if strikes < SUSPECT:
+        if crashes < SUSPECT:
             self.again(chunk)
         else:
             self._suspects.append(chunk)

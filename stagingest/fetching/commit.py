@@ -37,85 +37,89 @@ class RunContext:
 
 
 class Committer:
-    """Writes what orders brought. `flush` returns chunks that turned out to be due as well."""
+    """Writes what tasks brought. `flush` returns chunks that turned out to be due as well."""
 
-    def __init__(self, course: RunContext, manifest: Manifest, tally: RunCounts, clock: Callable[[], datetime]) -> None:
-        self._course = course
+    def __init__(
+        self, context: RunContext, manifest: Manifest, counts: RunCounts, clock: Callable[[], datetime]
+    ) -> None:
+        self._context = context
         self._manifest = manifest
-        self._tally = tally
+        self._counts = counts
         self._clock = clock
-        self._acks: list[Commit] = []
+        self._pending: list[Commit] = []
         self.answered: set[Series] = set()
         self._edges: dict[Series, dict[str, dict[date, str]]] = {}
-        self._discoverer = Discoverer(course.discovery, manifest) if course.discovery else None
+        self._discoverer = Discoverer(context.discovery, manifest) if context.discovery else None
 
     @property
     def waiting(self) -> int:
         """Results not yet written."""
-        return len(self._acks)
+        return len(self._pending)
 
-    def close(self, order: Task, result: TaskResult) -> None:
-        """The order's chunk has this outcome."""
-        ack = self._ack(order, result)
-        self._acks.append(ack)
+    def close(self, task: Task, result: TaskResult) -> None:
+        """The task's chunk has this outcome."""
+        commit = self._commit(task, result)
+        self._pending.append(commit)
         # A capture covers nothing and is not asked again for that.
-        captured = catalog.endpoint(order.chunk.series.endpoint).kind is Coverage.CAPTURE
-        self._tally.close(order.chunk, result, covers=ack.covers or captured)
+        captured = catalog.endpoint(task.chunk.series.endpoint).kind is Coverage.CAPTURE
+        self._counts.close(task.chunk, result, covers=commit.covers or captured)
 
-    def split(self, order: Task, result: TaskResult) -> tuple[Chunk, ...]:
+    def split(self, task: Task, result: TaskResult) -> tuple[Chunk, ...]:
         """Close a refused chunk of several symbols; the children to ask.
 
         Symbols the provider named are refused one by one and the rest is asked again; without a name, its halves.
         """
-        chunk = order.chunk
+        chunk = task.chunk
         bad = tuple(symbol for symbol in chunk.symbols if symbol in result.bad)
         named = tuple(chunk.of((symbol,)) for symbol in bad)
         rest = tuple(symbol for symbol in chunk.symbols if symbol not in bad)
         again = chunk.halves() if not bad else (chunk.of(rest),) if rest else ()
         children = (*named, *again)
-        self._acks.append(self._ack(order, replace(result, outcome=Outcome.SPLIT), children))
-        self._tally.split(children)
+        self._pending.append(self._commit(task, replace(result, outcome=Outcome.SPLIT), children))
+        self._counts.split(children)
         for child in named:
-            self.close(replace(order, chunk=child), replace(result, cost=Cost()))
+            self.close(replace(task, chunk=child), replace(result, cost=Cost()))
         return again
 
-    def _ack(self, order: Task, result: TaskResult, children: tuple[Chunk, ...] = ()) -> Commit:
-        chunk = order.chunk
+    def _commit(self, task: Task, result: TaskResult, children: tuple[Chunk, ...] = ()) -> Commit:
+        chunk = task.chunk
         endpoint = catalog.endpoint(chunk.series.endpoint)
         asked_at = result.asked_at or self._clock()
-        covers = result.outcome in GOOD and is_final(order, asked_at)
+        covers = result.outcome in GOOD and is_final(task, asked_at)
         if result.outcome is Outcome.REFUSED:
             # A refusal that names nobody may be about the question, unless others of the series were answered.
             covers = bool(result.bad) or chunk.series in self.answered
         covers = covers or result.outcome is Outcome.QUARANTINED
-        return Commit(order, result, covers, asked_at, dataset(endpoint.dataset).schema, children=children)
+        return Commit(task, result, covers, asked_at, dataset(endpoint.dataset).schema, children=children)
 
     def flush(self) -> list[Chunk]:
         """Make finished files durable, record the group, look at price bases; chunks that are due because of those.
 
         Raises StagingError when files cannot be made durable, OSError when the disk is full: their chunks stay open.
         """
-        acks, self._acks = self._acks, []
+        commits, self._pending = self._pending, []
         folders: dict[str, list[int]] = {}
-        for index, ack in enumerate(acks):
-            if ack.result.part is not None:
-                endpoint = catalog.endpoint(ack.order.chunk.series.endpoint)
+        for index, commit in enumerate(commits):
+            if commit.result.part is not None:
+                endpoint = catalog.endpoint(commit.task.chunk.series.endpoint)
                 folders.setdefault(f"{endpoint.provider}/{endpoint.dataset}", []).append(index)
         for folder, indices in folders.items():
-            parts = [part for index in indices if (part := acks[index].result.part) is not None]
-            for index, path in zip(indices, directory.publish_parts(self._course.root, folder, parts), strict=True):
-                acks[index] = replace(acks[index], path=path)
-        if not acks:
+            parts = [part for index in indices if (part := commits[index].result.part) is not None]
+            for index, path in zip(indices, directory.publish_parts(self._context.root, folder, parts), strict=True):
+                commits[index] = replace(commits[index], path=path)
+        if not commits:
             return []
         due: list[Chunk] = []
         # One transaction: a kill in between would leave entries that claim a base which has moved.
         with self._manifest.transaction():
-            settled = (ack.order.chunk.id for ack in acks if ack.result.outcome in (*GOOD, Outcome.QUARANTINED))
-            staging_manifest.clear(self._manifest, list(settled))
-            entries = self._manifest.record(acks)
-            for entry, ack in zip(entries, acks, strict=True):
-                if ack.order.adjusted:
-                    due += self._compare(entry, ack)
+            settled = (
+                commit.task.chunk.id for commit in commits if commit.result.outcome in (*GOOD, Outcome.QUARANTINED)
+            )
+            staging_manifest.clear_crashes(self._manifest, list(settled))
+            entries = self._manifest.record(commits)
+            for entry, commit in zip(entries, commits, strict=True):
+                if commit.task.adjusted:
+                    due += self._compare(entry, commit)
             if self._discoverer:
                 due += self._plan(self._discoverer.follow(entries))
         return due
@@ -127,26 +131,26 @@ class Committer:
         chunks = [
             chunk for job, cut in zip(jobs, cuts, strict=True) for chunk in planning_due.due(job, cut, date.max, {})
         ]
-        self._manifest.plan(chunks, self._course.run)
-        self._tally.add(chunks)
+        self._manifest.plan(chunks, self._context.run)
+        self._counts.add(chunks)
         return chunks
 
-    def _compare(self, entry: Entry, ack: Commit) -> list[Chunk]:
+    def _compare(self, entry: Entry, commit: Commit) -> list[Chunk]:
         """An adjusted series whose known session reads differently has a new price base: fetch the symbol whole."""
         series = entry.chunk.series
         known = self._edges.get(series)
         if known is None:
             known = self._edges[series] = self._manifest.edges(series, before=entry.seq)
         seen: dict[str, dict[date, str]] = {}
-        for edge in ack.result.edges:
+        for edge in commit.result.edges:
             seen.setdefault(edge.symbol, {})[edge.session] = edge.digest
         window = entry.chunk.window
-        asked = ack.result.outcome in GOOD
+        asked = commit.result.outcome in GOOD
         moved = {
             symbol
             for symbol in entry.chunk.symbols
             if asked and has_moved(known.get(symbol, {}), seen.get(symbol, {}), window)
-        } - self._tally.refetched
+        } - self._counts.refetched
         for symbol in moved:
             known.pop(symbol)
         for symbol, sessions in seen.items():
@@ -155,7 +159,7 @@ class Committer:
 
     def _refetch(self, series: Series, symbols: Sequence[str], entry: Entry) -> list[Chunk]:
         self._manifest.void(series, symbols, entry.seq - 1)
-        self._tally.refetched.update(symbols)
+        self._counts.refetched.update(symbols)
         endpoint = catalog.endpoint(series.endpoint)
         asked = tuple(SymbolWindow((symbol,), window) for symbol in symbols for window in self._whole(entry, symbol))
         coverage = self._manifest.coverage(series)
@@ -166,22 +170,22 @@ class Committer:
             {symbol: coverage.get(symbol, []) for symbol in symbols},
             self._manifest.open_chunks(series),
         )
-        self._manifest.plan(chunks, self._course.run)
-        self._tally.add(chunks)
+        self._manifest.plan(chunks, self._context.run)
+        self._counts.add(chunks)
         return chunks
 
     def _whole(self, entry: Entry, symbol: str) -> list[Window]:
         """Everything that was covered or is asked of a symbol."""
         series = entry.chunk.series
-        before = self._course.known.get(series, {}).get(symbol, ())
-        jobs = (asked for job in self._course.jobs if job.series == series for asked in job.asked)
+        before = self._context.known.get(series, {}).get(symbol, ())
+        jobs = (asked for job in self._context.jobs if job.series == series for asked in job.asked)
         now = (asked.window for asked in jobs if symbol in asked.symbols)
         return windows.merged([*before, *now, entry.chunk.window])
 
 
-def is_final(order: Task, asked_at: datetime) -> bool:
+def is_final(task: Task, asked_at: datetime) -> bool:
     """Whether what was answered at `asked_at` does not change any more."""
-    chunk = order.chunk
+    chunk = task.chunk
     # Nothing after `not_after` was asked, however late the answer came (a laptop asleep, a long pause).
-    until = asked_at if order.not_after is None else min(asked_at, order.not_after + RECENT)
+    until = asked_at if task.not_after is None else min(asked_at, task.not_after + RECENT)
     return chunk.window.end <= catalog.endpoint(chunk.series.endpoint).final_before(chunk.series, until)

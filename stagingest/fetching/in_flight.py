@@ -1,4 +1,4 @@
-"""Orders given and not answered: what they have cost, what they wait for, and how many there should be."""
+"""Tasks given and not answered: what they have cost, what they wait for, and how many there should be."""
 
 import queue
 import time
@@ -17,24 +17,24 @@ from stagingest.planning import due
 # The rate and the latency that matter are those of the last seconds.
 RECENTLY_S = 10
 # How long what is in flight may take to end by itself once a run has had its minutes.
-LAST_ORDERS_S = 60.0
+LAST_TASKS_S = 60.0
 
 
 class Pool(Protocol):
     """What the supervisor needs of an executor."""
 
     def submit(self, fn: Callable[[Task], TaskResult], arg: Task, /) -> Future[TaskResult]:
-        """Hand an order to a worker."""
+        """Hand a task to a worker."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """Who carries orders out.
+    """Who carries tasks out.
 
     Args:
-        pool: where orders go. alone: makes the pool of one lane for a suspect.
-        capacity: orders the pool takes at a time. fixed: whether the user chose that number.
-        cooks: threads that parse and write.
+        pool: where tasks go. alone: makes the pool of one lane for a suspect.
+        capacity: tasks the pool takes at a time. fixed: whether the user chose that number.
+        cpu_slots: threads that parse and write.
         granted_per_s: the rate the permit records grant now.
         events: where answers and signs of life arrive.
         realtime: ask up to now.
@@ -44,7 +44,7 @@ class Workers:
     alone: Callable[[], Pool]
     capacity: int
     fixed: bool
-    cooks: int
+    cpu_slots: int
     granted_per_s: Callable[[], float]
     events: "queue.SimpleQueue[Future[TaskResult] | Heartbeat]"
     realtime: bool = False
@@ -71,7 +71,7 @@ class RunLimits:
         """The ending of a run that has had its minutes."""
         if self.minutes is None or elapsed_s < 60 * self.minutes:
             return None
-        return StopReason(f"--max-minutes {self.minutes:g}", at_once=elapsed_s >= 60 * self.minutes + LAST_ORDERS_S)
+        return StopReason(f"--max-minutes {self.minutes:g}", at_once=elapsed_s >= 60 * self.minutes + LAST_TASKS_S)
 
     def spent(self) -> StopReason:
         """The ending of a run that has made its requests."""
@@ -79,10 +79,10 @@ class RunLimits:
 
 
 @dataclass(slots=True)
-class _Flight:
-    """An order in flight: when it was given and when it last gave a sign of life (monotonic seconds)."""
+class _Running:
+    """A task in flight: when it was given and when it last gave a sign of life (monotonic seconds)."""
 
-    order: Task
+    task: Task
     since_s: float
     heard_s: float
     expected: int
@@ -93,88 +93,88 @@ class _Flight:
 class InFlight:
     """What a run has in flight, in the supervisor's thread."""
 
-    def __init__(self, crew: Workers) -> None:
-        self._crew = crew
-        self._flights: dict[int, _Flight] = {}
+    def __init__(self, workers: Workers) -> None:
+        self._workers = workers
+        self._in_flight: dict[int, _Running] = {}
         self._numbers: dict[Future[TaskResult], int] = {}
         self._samples: deque[tuple[float, Cost]] = deque(maxlen=RECENTLY_S)
 
     def __len__(self) -> int:
-        return len(self._flights)
+        return len(self._in_flight)
 
-    def give(self, order: Task, expected: int, *, alone: bool) -> None:
-        """Hand an order, expected to cost so many requests, to the crew."""
+    def give(self, task: Task, expected: int, *, alone: bool) -> None:
+        """Hand a task, expected to cost so many requests, to the workers."""
         now_s = time.monotonic()
-        self._flights[order.number] = _Flight(order, now_s, now_s, expected)
-        pool = self._crew.alone() if alone else self._crew.pool
-        future = pool.submit(fetch_chunk, order)
-        self._numbers[future] = order.number
-        future.add_done_callback(self._crew.events.put)
+        self._in_flight[task.number] = _Running(task, now_s, now_s, expected)
+        pool = self._workers.alone() if alone else self._workers.pool
+        future = pool.submit(fetch_chunk, task)
+        self._numbers[future] = task.number
+        future.add_done_callback(self._workers.events.put)
 
-    def orders(self) -> tuple[Task, ...]:
+    def tasks(self) -> tuple[Task, ...]:
         """What is not answered."""
-        return tuple(flight.order for flight in self._flights.values())
+        return tuple(running.task for running in self._in_flight.values())
 
     def land(self, future: "Future[TaskResult]") -> Task:
-        """The order that has been answered."""
-        return self._flights.pop(self._numbers.pop(future)).order
+        """The task that has been answered."""
+        return self._in_flight.pop(self._numbers.pop(future)).task
 
-    def heard(self, beat: Heartbeat, run: str) -> Chunk | None:
+    def heard(self, heartbeat: Heartbeat, run: str) -> Chunk | None:
         """Take a sign of life; its chunk when that has more pages than before."""
-        flight = self._flights.get(beat.number)
-        if flight is None or beat.run != run:
+        running = self._in_flight.get(heartbeat.number)
+        if running is None or heartbeat.run != run:
             return None
-        flight.heard_s = time.monotonic()
-        more = beat.cost.pages > flight.cost.pages
-        flight.cost, flight.waiting = beat.cost, beat.waiting
-        return flight.order.chunk if more else None
+        running.heard_s = time.monotonic()
+        more = heartbeat.cost.pages > running.cost.pages
+        running.cost, running.waiting = heartbeat.cost, heartbeat.waiting
+        return running.task.chunk if more else None
 
     @property
     def waiting(self) -> str:
         """What some of them wait for: `network`, `provider` or ''."""
-        return next((flight.waiting for flight in self._flights.values() if flight.waiting), "")
+        return next((running.waiting for running in self._in_flight.values() if running.waiting), "")
 
     def cost(self) -> Cost:
         """What they have cost so far."""
-        return sum((flight.cost for flight in self._flights.values()), Cost())
+        return sum((running.cost for running in self._in_flight.values()), Cost())
 
     def promised(self) -> int:
         """Requests they are still expected to make."""
-        return sum(max(0, flight.expected - flight.cost.requests) for flight in self._flights.values())
+        return sum(max(0, running.expected - running.cost.requests) for running in self._in_flight.values())
 
     def sample(self, now_s: float, total: Cost) -> None:
         """Note what the run has cost up to now."""
         self._samples.append((now_s, total))
 
     def capacity(self) -> int:
-        """As many orders as rate and latency keep busy: more would all be half done when the run is killed."""
-        crew = self._crew
-        if crew.fixed:
-            return crew.capacity
-        rate_per_s, latency_s, cooks = crew.granted_per_s(), due.LATENCY_S, 0
+        """As many tasks as rate and latency keep busy: more would all be half done when the run is killed."""
+        workers = self._workers
+        if workers.fixed:
+            return workers.capacity
+        rate_per_s, latency_s, cpu_slots = workers.granted_per_s(), due.LATENCY_S, 0
         if len(self._samples) > 1:
             (began_s, before), (until_s, now) = self._samples[0], self._samples[-1]
             requests = now.requests - before.requests
             if requests:
-                latency_s, cooks = (now.busy_s - before.busy_s) / requests, crew.cooks
+                latency_s, cpu_slots = (now.busy_s - before.busy_s) / requests, workers.cpu_slots
             if len(self._samples) > 3:  # a rate that is granted and not used needs no lanes
                 rate_per_s = min(rate_per_s, 2 * requests / (until_s - began_s))
-        wanted = max(due.FEWEST_LANES, due.in_flight(rate_per_s, latency_s) + cooks)
-        return min(crew.capacity, wanted)
+        wanted = max(due.FEWEST_LANES, due.in_flight(rate_per_s, latency_s) + cpu_slots)
+        return min(workers.capacity, wanted)
 
     def state(self) -> list[dict[str, Any]]:
         """What `status` shows of them, the oldest first."""
         now_s = time.monotonic()
         return [
             {
-                "chunk": flight.order.chunk.id,
-                "series": str(flight.order.chunk.series),
-                "symbols": len(flight.order.chunk.symbols),
-                "first_symbol": flight.order.chunk.symbols[0],
-                "window": str(flight.order.chunk.window),
-                "pages": flight.cost.pages,
-                "age_s": round(now_s - flight.since_s, 1),
-                "silent_s": round(now_s - flight.heard_s, 1),
+                "chunk": running.task.chunk.id,
+                "series": str(running.task.chunk.series),
+                "symbols": len(running.task.chunk.symbols),
+                "first_symbol": running.task.chunk.symbols[0],
+                "window": str(running.task.chunk.window),
+                "pages": running.cost.pages,
+                "age_s": round(now_s - running.since_s, 1),
+                "silent_s": round(now_s - running.heard_s, 1),
             }
-            for flight in sorted(self._flights.values(), key=lambda flight: flight.since_s)
+            for running in sorted(self._in_flight.values(), key=lambda running: running.since_s)
         ]

@@ -15,7 +15,7 @@ class Route:
 
     origin: str
     headers: tuple[tuple[str, Secret], ...]
-    gate: LimiterSpec
+    limiter: LimiterSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +26,9 @@ class WorkerSetup:
         root: staging root.
         staging_id: written into every file's footer.
         lanes: connections kept.
-        cooks: threads that parse and write for the lanes.
+        cpu_slots: threads that parse and write for the lanes.
         routes: budget -> Route.
-        caps: endpoint -> the record of the run's own limit, for those that have one.
+        endpoint_limits: endpoint -> the record of the run's own limit, for those that have one.
         gzip: whether bodies are asked compressed.
         allowance: the file that counts down the requests of a run which may only make so many.
     """
@@ -36,16 +36,16 @@ class WorkerSetup:
     root: Path
     staging_id: str
     lanes: int
-    cooks: int
+    cpu_slots: int
     routes: Mapping[str, Route]
-    caps: Mapping[str, LimiterSpec]
+    endpoint_limits: Mapping[str, LimiterSpec]
     gzip: bool = True
-    allowance: Path | None = None
+    quota: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """A sign of life of an order: its cost so far, and what it waits for when nothing can be asked now."""
+    """A sign of life of a task: its cost so far, and what it waits for when nothing can be asked now."""
 
     run: str = ""
     number: int = 0

@@ -41,21 +41,21 @@ class RunRateLimits:
     ) -> None:
         own = root / "tmp"
         capped = {name: max_rps[name] for name in endpoints if name in max_rps}
-        self.caps = {
+        self.endpoint_limits = {
             name: LimiterSpec(own / f"{run}.{name.replace('/', '.')}.permit", rate, rate, rate)
             for name, rate in capped.items()
         }
         self.routes = {access.budget: _route(access, environ, capped) for access in accesses}
-        self.allowance = own / f"{run}.requests" if requests is not None else None
-        if self.allowance is not None and requests is not None:
-            RequestQuota.grant(self.allowance, requests)
+        self.quota = own / f"{run}.requests" if requests is not None else None
+        if self.quota is not None and requests is not None:
+            RequestQuota.grant(self.quota, requests)
         self._most_per_s = max(capped.values(), default=None)
-        self._open: dict[str, SharedLimiter] = {name: route.gate.open() for name, route in self.routes.items()}
+        self._open: dict[str, SharedLimiter] = {name: route.limiter.open() for name, route in self.routes.items()}
         self._rates = Rates(root / "log" / f"{run}.rates.jsonl", self._open, say)
 
     def granted_per_s(self) -> float:
         """The rate at which the run gets permits now."""
-        granted = min(gate.counts().granted_per_s for gate in self._open.values())
+        granted = min(limiter.counts().granted_per_s for limiter in self._open.values())
         return granted if self._most_per_s is None else min(granted, self._most_per_s)
 
     def note(self, now: datetime) -> None:
@@ -64,9 +64,9 @@ class RunRateLimits:
 
     def close(self) -> None:
         """Let the shared records go, delete the run's own."""
-        for gate in self._open.values():
-            gate.close()
-        for path in [spec.path for spec in self.caps.values()] + ([self.allowance] if self.allowance else []):
+        for limiter in self._open.values():
+            limiter.close()
+        for path in [spec.path for spec in self.endpoint_limits.values()] + ([self.quota] if self.quota else []):
             path.unlink(missing_ok=True)
 
 
@@ -93,24 +93,24 @@ class Rates:
         say: told the same in words; None for nobody.
     """
 
-    def __init__(self, path: Path, gates: Mapping[str, SharedLimiter], say: Callable[[str], None] | None) -> None:
-        self._path, self._gates, self._say = path, gates, say
-        self._last = {budget: gate.state() for budget, gate in gates.items()}
+    def __init__(self, path: Path, rate_limits: Mapping[str, SharedLimiter], say: Callable[[str], None] | None) -> None:
+        self._path, self._rate_limits, self._say = path, rate_limits, say
+        self._last = {budget: limiter.state() for budget, limiter in rate_limits.items()}
         self._writes = True
 
     def note(self, now: datetime) -> None:
         """Look at every record; what has not changed is not told."""
-        for budget, gate in self._gates.items():
-            pace, before = gate.state(), self._last[budget]
-            answered, refused = pace.answered - before.answered, pace.refused - before.refused
-            if not (answered or refused) and pace.granted_per_s == before.granted_per_s:
+        for budget, limiter in self._rate_limits.items():
+            state, before = limiter.state(), self._last[budget]
+            answered, refused = state.answered - before.answered, state.refused - before.refused
+            if not (answered or refused) and state.granted_per_s == before.granted_per_s:
                 continue
-            self._last[budget] = pace
-            granted_per_s = round(pace.granted_per_s, 3)
+            self._last[budget] = state
+            granted_per_s = round(state.granted_per_s, 3)
             line = {"at": now.isoformat(timespec="milliseconds"), "budget": budget, "granted_per_s": granted_per_s}
             self._write(to_json({**line, "answered": answered, "refused": refused}))
             if self._say:
-                self._say(_words(budget, pace, answered, refused))
+                self._say(_words(budget, state, answered, refused))
 
     def _write(self, line: str) -> None:
         if not self._writes:
@@ -122,7 +122,7 @@ class Rates:
             self._writes = False  # a full disk ends the run where it matters, at the chunks
 
 
-def _words(budget: str, pace: RateState, answered: int, refused: int) -> str:
-    told = f", the headers allow {pace.told_per_s * 60:.0f} a minute" if pace.told_per_s else ""
-    pause = f", pausing {pace.pause_s:.1f} s at a time" if pace.pause_s else ""
-    return f"{budget}: {pace.granted_per_s:.2f}/s granted, {answered} answered, {refused} refused{told}{pause}"
+def _words(budget: str, state: RateState, answered: int, refused: int) -> str:
+    told = f", the headers allow {state.told_per_s * 60:.0f} a minute" if state.told_per_s else ""
+    pause = f", pausing {state.pause_s:.1f} s at a time" if state.pause_s else ""
+    return f"{budget}: {state.granted_per_s:.2f}/s granted, {answered} answered, {refused} refused{told}{pause}"

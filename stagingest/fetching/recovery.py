@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from stagingest.fetching.chunk_queue import STRIKES
+from stagingest.fetching.chunk_queue import CRASHES
 from stagingest.fetching.summary import RunCounts
 from stagingest.model.chunk import Chunk, Coverage
 from stagingest.model.task import Outcome, Task, TaskResult
@@ -24,7 +24,7 @@ def tidy(root: Path, manifest: Manifest) -> None:
     with locks.Lock.take(root / "workers.lock", "writing parts"):
         files = list(manifest.files())
         swept = directory.sweep(root, (path for _, path, _ in files))
-    staging_manifest.add(manifest, swept.unended)
+    staging_manifest.add_crashes(manifest, swept.unended)
     lost = directory.missing(root, files)
     complaints = read_complaints(root)
     paths = {seq: path for seq, path, _ in files}
@@ -32,30 +32,30 @@ def tidy(root: Path, manifest: Manifest) -> None:
         if seq in paths and seq not in lost:
             directory.set_aside(root, paths[seq])
             lost[seq] = reason
-    manifest.lose(lost)
+    manifest.mark_lost(lost)
 
 
 def close_stale(manifest: Manifest, chunks: Sequence[Chunk], run: str, now: datetime) -> None:
     """Open chunks that do not ask any more what is wanted are closed: they are planned anew, captures only if asked."""
-    acks = []
+    commits = []
     for chunk in chunks:
         gone = catalog.endpoint(chunk.series.endpoint).kind is Coverage.CAPTURE
         why = "its moment is over" if gone else "it is planned anew"
         result = TaskResult(Outcome.LOST, f"the run ended before it; {why}")
-        acks.append(Commit(Task(run, 0, chunk), result, False, now, 1))
-    manifest.record(acks)
+        commits.append(Commit(Task(run, 0, chunk), result, False, now, 1))
+    manifest.record(commits)
 
 
 def give_up_killers(
-    manifest: Manifest, chunks: Sequence[Chunk], tally: RunCounts, run: str, now: datetime
+    manifest: Manifest, chunks: Sequence[Chunk], counts: RunCounts, run: str, now: datetime
 ) -> tuple[Chunk, ...]:
     """The chunks without those that took every process down that tried them: these are given up by name."""
-    deaths = staging_manifest.read(manifest)
-    killers = [chunk for chunk in chunks if deaths.get(chunk.id, 0) >= STRIKES]
-    result = TaskResult(Outcome.QUARANTINED, f"its process died {STRIKES} times")
+    deaths = staging_manifest.crashes(manifest)
+    killers = [chunk for chunk in chunks if deaths.get(chunk.id, 0) >= CRASHES]
+    result = TaskResult(Outcome.QUARANTINED, f"its process died {CRASHES} times")
     manifest.record([Commit(Task(run, 0, chunk), result, True, now, 1) for chunk in killers])
-    staging_manifest.clear(manifest, [chunk.id for chunk in killers])  # whoever asks for them again means it
-    tally.add(killers)
+    staging_manifest.clear_crashes(manifest, [chunk.id for chunk in killers])  # whoever asks for them again means it
+    counts.add(killers)
     for chunk in killers:
-        tally.close(chunk, result, covers=True)
+        counts.close(chunk, result, covers=True)
     return tuple(chunk for chunk in chunks if chunk not in killers)

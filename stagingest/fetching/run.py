@@ -53,7 +53,7 @@ class Options:
         realtime: ask up to now instead of 16 minutes ago.
         resume: False ignores coverage and stages anew.
         gzip: ask compressed bodies.
-        caps: where the run ends by itself.
+        limits: where the run ends by itself.
         max_chunks: most chunks it begins with; None is all that is due.
         log_rate_limits: say every second what the limiter does.
         few: how many underlyings, contracts and expiries it asks about.
@@ -69,7 +69,7 @@ class Options:
     realtime: bool = False
     resume: bool = True
     gzip: bool = True
-    caps: RunLimits = RunLimits()
+    limits: RunLimits = RunLimits()
     max_chunks: int | None = None
     few: SampleLimits = SampleLimits()
     log_rate_limits: bool = False
@@ -142,15 +142,15 @@ class _Run:
         self.manifest.begin(self.id, [str(job.series) for job in self.plan.jobs], started)
         recovery.close_stale(self.manifest, self.plan.stale, self.id, started)
         self.manifest.plan(self.plan.chunks, self.id)
-        tally = RunCounts(failures={failure.symbol: failure for failure in self.plan.given_up})
-        every = recovery.give_up_killers(self.manifest, self.plan.all_chunks, tally, self.id, started)
+        counts = RunCounts(failures={failure.symbol: failure for failure in self.plan.given_up})
+        every = recovery.give_up_killers(self.manifest, self.plan.all_chunks, counts, self.id, started)
         chunks = every[: self.options.max_chunks]
         left = every[len(chunks) :]
         if not chunks:
-            return self._end(tally, ("", ""), None)
-        tally.add(left)
-        gates = self._gates()
-        supervisor = self._supervisor(chunks, tally, gates)
+            return self._end(counts, ("", ""), None)
+        counts.add(left)
+        rate_limits = self._rate_limits()
+        supervisor = self._supervisor(chunks, counts, rate_limits)
         try:
             supervisor.run()
             if supervisor.under_way:
@@ -167,17 +167,17 @@ class _Run:
                 pool.shutdown()
                 self.cpu_s += pool.cpu_s()
             tasks.close()
-            for order in supervisor.under_way:
-                parts.drop_part(self.root, order.part)
-            gates.note(self.clock())
-            gates.close()
-        stopped = [(kind, advice(name, kind, why)) for name, (kind, why) in supervisor.agenda.stopped.items()]
+            for task in supervisor.under_way:
+                parts.drop_part(self.root, task.part)
+            rate_limits.note(self.clock())
+            rate_limits.close()
+        stopped = [(kind, advice(name, kind, why)) for name, (kind, why) in supervisor.queue.stopped.items()]
         ending = supervisor.ending
         if ending is None and left:
             ending = StopReason(f"--max-chunks {self.options.max_chunks}")
         if ending is None and self.plan.held_back:
             ending = StopReason(str(self.options.few))
-        return self._end(supervisor.tally, stopped[0] if stopped else ("", ""), ending)
+        return self._end(supervisor.counts, stopped[0] if stopped else ("", ""), ending)
 
     def _drop(self) -> None:
         """End what is in flight: its chunks stay open."""
@@ -185,35 +185,37 @@ class _Run:
         for pool in self._pools:
             pool.kill()
 
-    def _end(self, tally: RunCounts, stopped: tuple[str, str], ending: StopReason | None) -> FetchSummary:
-        summary = self._summary(tally, stopped, ending)
+    def _end(self, counts: RunCounts, stopped: tuple[str, str], ending: StopReason | None) -> FetchSummary:
+        summary = self._summary(counts, stopped, ending)
         self.manifest.end(self.id, asdict(summary), self.clock())
         return summary
 
-    def _supervisor(self, chunks: tuple[Chunk, ...], tally: RunCounts, gates: RunRateLimits) -> Supervisor:
+    def _supervisor(self, chunks: tuple[Chunk, ...], counts: RunCounts, rate_limits: RunRateLimits) -> Supervisor:
         processes, lanes = self._size(chunks)
-        course = RunContext(self.id, self.root, self.plan.jobs, chunks, self.plan.known, self.options.discovery)
+        context = RunContext(self.id, self.root, self.plan.jobs, chunks, self.plan.known, self.options.discovery)
         self._look_around(processes, lanes, len(chunks))
-        cooks = max(1, platform.cores() // max(1, processes))
-        pool = self._pool(processes, lanes, cooks, gates)
-        crew = Workers(
+        cpu_slots = max(1, platform.cores() // max(1, processes))
+        pool = self._pool(processes, lanes, cpu_slots, rate_limits)
+        workers = Workers(
             pool,
-            lambda: self._pools[1] if len(self._pools) > 1 else self._pool(1, 1, 1, gates),
+            lambda: self._pools[1] if len(self._pools) > 1 else self._pool(1, 1, 1, rate_limits),
             max(1, processes) * lanes,
             self.options.lanes is not None,
-            cooks * max(1, processes),
-            gates.granted_per_s,
+            cpu_slots * max(1, processes),
+            rate_limits.granted_per_s,
             self._events,
             self.options.realtime,
         )
-        sample = partial(self._measure, gates)
-        return Supervisor(course, crew, self.manifest, self.listener, self.clock, sample, self.options.caps, tally)
+        sample = partial(self._measure, rate_limits)
+        return Supervisor(
+            context, workers, self.manifest, self.listener, self.clock, sample, self.options.limits, counts
+        )
 
-    def _gates(self) -> RunRateLimits:
+    def _rate_limits(self) -> RunRateLimits:
         options = self.options
         return RunRateLimits(
             self.root, self.id, self.accesses, options.environ, {job.series.endpoint for job in self.plan.jobs},
-            options.max_rps, options.caps.requests, self.listener.say if options.log_rate_limits else None,
+            options.max_rps, options.limits.requests, self.listener.say if options.log_rate_limits else None,
         )  # fmt: skip
 
     def _look_around(self, processes: int, lanes: int, files: int) -> None:
@@ -231,9 +233,18 @@ class _Run:
             processes = 0 if rows < SMALL_JOB_ROWS else min(platform.cores(), len(chunks))
         return processes, self.options.lanes or -(-most_lanes() // max(1, processes))
 
-    def _pool(self, processes: int, lanes: int, cooks: int, gates: RunRateLimits) -> ProcessPool | ThreadPool:
+    def _pool(self, processes: int, lanes: int, cpu_slots: int, rate_limits: RunRateLimits) -> ProcessPool | ThreadPool:
         identity, gzip = self.manifest.staging_id, self.options.gzip
-        arg = WorkerSetup(self.root, identity, lanes, cooks, gates.routes, gates.caps, gzip, gates.allowance)
+        arg = WorkerSetup(
+            self.root,
+            identity,
+            lanes,
+            cpu_slots,
+            rate_limits.routes,
+            rate_limits.endpoint_limits,
+            gzip,
+            rate_limits.quota,
+        )
         pool: ProcessPool | ThreadPool
         if processes:
             pool = ProcessPool(
@@ -248,38 +259,39 @@ class _Run:
     def _note(self, slot: int, note: object) -> None:
         self._events.put(note)
 
-    def _measure(self, gates: RunRateLimits | None = None) -> None:
-        if gates:
-            gates.note(self.clock())
+    def _measure(self, rate_limits: RunRateLimits | None = None) -> None:
+        if rate_limits:
+            rate_limits.note(self.clock())
         pids = [pid for pool in self._pools for pid in pool.pids()]
         self.peak_bytes = max(self.peak_bytes, platform.memory_bytes(pids))
 
-    def _summary(self, tally: RunCounts, stopped: tuple[str, str], ending: StopReason | None) -> FetchSummary:
+    def _summary(self, counts: RunCounts, stopped: tuple[str, str], ending: StopReason | None) -> FetchSummary:
         used = resource.getrusage(resource.RUSAGE_SELF)
         return FetchSummary(
             run=self.id,
             series=tuple(str(job.series) for job in self.plan.jobs),
-            planned=tally.planned,
-            outcomes={outcome.value: number for outcome, number in sorted(tally.outcomes.items())},
-            left=tally.planned - tally.done,
-            provisional=tally.provisional,
-            rows=tally.rows,
-            bytes=tally.bytes,
-            pages=tally.cost.pages,
-            requests=tally.cost.requests,
-            limited=tally.cost.limited,
+            planned=counts.planned,
+            outcomes={outcome.value: number for outcome, number in sorted(counts.outcomes.items())},
+            left=counts.planned - counts.done,
+            provisional=counts.provisional,
+            rows=counts.rows,
+            bytes=counts.bytes,
+            pages=counts.cost.pages,
+            requests=counts.cost.requests,
+            limited=counts.cost.limited,
             symbols=self.plan.symbols,
-            symbols_had=self.plan.symbols - len(tally.failures.keys() | {s for s, n in tally.waiting.items() if n > 0}),
+            symbols_had=self.plan.symbols
+            - len(counts.failures.keys() | {s for s, n in counts.waiting.items() if n > 0}),
             symbols_covered=self.plan.covered,
-            failures=tuple(tally.failures.values()),
-            refetched=tuple(sorted(tally.refetched)),
-            unknown_fields=tuple(sorted(tally.unknown)),
+            failures=tuple(counts.failures.values()),
+            refetched=tuple(sorted(counts.refetched)),
+            unknown_fields=tuple(sorted(counts.unknown)),
             elapsed_s=time.monotonic() - self._began_s,
             cpu_s=used.ru_utime + used.ru_stime + self.cpu_s,
             peak_memory_bytes=self.peak_bytes,
             stopped=stopped[1],
             ended_by=ending.why if ending else "",
-            exit_code=(ending and ending.exit_code) or exit_code(tally, stopped[0]),
+            exit_code=(ending and ending.exit_code) or exit_code(counts, stopped[0]),
         )
 
 

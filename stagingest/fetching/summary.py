@@ -86,7 +86,7 @@ class RunCounts:
         self.waiting.update(symbol for chunk in chunks for symbol in chunk.symbols)
 
     def asked(self, result: TaskResult) -> None:
-        """Count what an order cost, whatever becomes of it."""
+        """Count what a task cost, whatever becomes of it."""
         self.unknown.update(result.unknown)
         self.cost += result.cost
 
@@ -117,7 +117,7 @@ class RunCounts:
         return sum(number for outcome, number in self.outcomes.items() if outcome not in GOOD)
 
 
-def exit_code(tally: RunCounts, stopped: str) -> int:
+def exit_code(counts: RunCounts, stopped: str) -> int:
     """DESIGN section 7: 4 credentials or entitlement, 1 everything refused, 5 unreachable, 3 some failed, else 0."""
     if stopped in ("credentials", "forbidden"):
         return 4
@@ -125,7 +125,7 @@ def exit_code(tally: RunCounts, stopped: str) -> int:
         return 1
     if stopped:
         return 5
-    return 3 if tally.failed() or tally.failures else 0
+    return 3 if counts.failed() or counts.failures else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,7 @@ class RateState(NamedTuple):
     def start(
         cls, declared_per_s: float | None, lowest_plan_per_s: float, cap_per_s: float | None, now_s: float
     ) -> "RateState":
-        """The pace where nothing is known yet: the declared plan's, else a search upward from the lowest plan."""
+        """The state where nothing is known yet: the declared plan's, else a search upward from the lowest plan."""
         cap = min(cap_per_s or MOST_PER_S, MOST_PER_S)
         declared = min(declared_per_s or 0.0, MOST_PER_S)
         rate = min(declared or lowest_plan_per_s, cap)
@@ -117,27 +117,27 @@ class RateState(NamedTuple):
         )
 
 
-def grant(pace: RateState, now_s: float, k: int = 1) -> tuple[float, RateState]:
-    """The slot at which the next `k` permits may be used (never before `now_s`), and the pace without them."""
-    due_s = max(pace.tat_s, now_s - _BURST_S)
-    step_s = k / pace.granted_per_s
-    wasted_s = due_s - pace.tat_s
+def grant(state: RateState, now_s: float, k: int = 1) -> tuple[float, RateState]:
+    """The slot at which the next `k` permits may be used (never before `now_s`), and the state without them."""
+    due_s = max(state.tat_s, now_s - _BURST_S)
+    step_s = k / state.granted_per_s
+    wasted_s = due_s - state.tat_s
     if wasted_s > _IDLE_S + 3 * step_s:
-        pace = pace._replace(since_s=now_s, answered_before=pace.answered)
-    return max(due_s, now_s), pace._replace(tat_s=due_s + step_s, wasted_s=pace.wasted_s + wasted_s)
+        state = state._replace(since_s=now_s, answered_before=state.answered)
+    return max(due_s, now_s), state._replace(tat_s=due_s + step_s, wasted_s=state.wasted_s + wasted_s)
 
 
-def after(pace: RateState, seen: Feedback, now_s: float) -> RateState:
-    """The pace once an exchange is over."""
+def after(state: RateState, seen: Feedback, now_s: float) -> RateState:
+    """The state once an exchange is over."""
     limited = seen.status == 429 or (seen.status == 503 and _wait(seen.retry_after_s) is not None)
     answered = 0 < seen.status < 500 and not limited
-    pace = pace._replace(answered=pace.answered + answered, refused=pace.refused + limited)
-    pace = _told(pace, seen, now_s)
+    state = state._replace(answered=state.answered + answered, refused=state.refused + limited)
+    state = _told(state, seen, now_s)
     if limited:
-        return _refused(pace, seen, now_s)
+        return _refused(state, seen, now_s)
     if answered:
-        return _answered(pace, seen, now_s)
-    return _slowed(pace, seen, now_s) if seen.timed_out or seen.status == 503 else pace
+        return _answered(state, seen, now_s)
+    return _slowed(state, seen, now_s) if seen.timed_out or seen.status == 503 else state
 
 
 def _wait(named_s: float | None) -> float | None:
@@ -145,12 +145,12 @@ def _wait(named_s: float | None) -> float | None:
     return min(named_s, LONGEST_PAUSE_S) if named_s is not None and 0 <= named_s < math.inf else None
 
 
-def at_rate(pace: RateState, rate_per_s: float) -> RateState:
-    """The pace at another rate, as far as cap, headers and plan allow it."""
-    return pace._replace(rate_per_s=min(max(rate_per_s, FLOOR_PER_S), pace.bound_per_s))
+def at_rate(state: RateState, rate_per_s: float) -> RateState:
+    """The state at another rate, as far as cap, headers and plan allow it."""
+    return state._replace(rate_per_s=min(max(rate_per_s, FLOOR_PER_S), state.bound_per_s))
 
 
-def _told(pace: RateState, seen: Feedback, now_s: float) -> RateState:
+def _told(state: RateState, seen: Feedback, now_s: float) -> RateState:
     """Headers: a new limit holds at once, and what is left of the quota until the reset must last until then.
 
     They fit a fixed window and a bucket alike: a reset that is near says nothing about the rate, only that
@@ -158,64 +158,64 @@ def _told(pace: RateState, seen: Feedback, now_s: float) -> RateState:
     """
     if seen.limit is not None and seen.limit > 0:
         told = min(_TOLD * seen.limit / 60, MOST_PER_S)
-        if told != pace.told_per_s:
-            pace = _jumped(pace._replace(told_per_s=told), now_s)
+        if told != state.told_per_s:
+            state = _jumped(state._replace(told_per_s=told), now_s)
     reset_s = _wait(seen.reset_in_s)
     if seen.remaining is None or reset_s is None:
-        return pace
+        return state
     if seen.remaining <= 0:
-        return _paused(pace._replace(share_per_s=MOST_PER_S), now_s + reset_s + _RESET_SLACK_S)
+        return _paused(state._replace(share_per_s=MOST_PER_S), now_s + reset_s + _RESET_SLACK_S)
     share = seen.remaining / (reset_s - 1.0) if reset_s > _LONG_S else MOST_PER_S
-    return pace._replace(share_per_s=min(share, MOST_PER_S))
+    return state._replace(share_per_s=min(share, MOST_PER_S))
 
 
-def _jumped(pace: RateState, now_s: float) -> RateState:
-    pace = at_rate(pace, pace.bound_per_s)
-    tat_s = max(pace.pause_until_s, min(pace.tat_s, now_s + 1 / pace.rate_per_s))
-    return pace._replace(epoch=pace.epoch + 1, searching=False, ceiling_per_s=pace.rate_per_s, tat_s=tat_s)
+def _jumped(state: RateState, now_s: float) -> RateState:
+    state = at_rate(state, state.bound_per_s)
+    tat_s = max(state.pause_until_s, min(state.tat_s, now_s + 1 / state.rate_per_s))
+    return state._replace(epoch=state.epoch + 1, searching=False, ceiling_per_s=state.rate_per_s, tat_s=tat_s)
 
 
-def _paused(pace: RateState, until_s: float) -> RateState:
-    if until_s <= pace.pause_until_s:
-        return pace
-    return pace._replace(epoch=pace.epoch + 1, pause_until_s=until_s, tat_s=until_s)
+def _paused(state: RateState, until_s: float) -> RateState:
+    if until_s <= state.pause_until_s:
+        return state
+    return state._replace(epoch=state.epoch + 1, pause_until_s=until_s, tat_s=until_s)
 
 
-def _refused(pace: RateState, seen: Feedback, now_s: float) -> RateState:
+def _refused(state: RateState, seen: Feedback, now_s: float) -> RateState:
     """One cut and one pause for all permits issued before it; it doubles while refusals go on, up to a renewal."""
-    if seen.issued_s <= pace.last_cut_s:
-        return pace
-    pause_s = min(max(2 * pace.pause_s, _PAUSE_S, 2 / pace.rate_per_s), _PAUSE_MOST_S)
+    if seen.issued_s <= state.last_cut_s:
+        return state
+    pause_s = min(max(2 * state.pause_s, _PAUSE_S, 2 / state.rate_per_s), _PAUSE_MOST_S)
     reset_s = _wait(seen.reset_in_s)
     named_s = reset_s + _RESET_SLACK_S if reset_s is not None else _wait(seen.retry_after_s)
-    began_s = pace.reviewed_s if pace.pause_s else now_s
-    limit, rate = _limit(pace, now_s, began_s, named_s or 0.0)
-    pace = at_rate(pace, rate)._replace(
-        ceiling_per_s=max(limit, FLOOR_PER_S), searching=pace.searching and not pace.answered,
-        pause_s=pause_s, pause_until_s=now_s, last_cut_s=now_s, answered_at_cut=pace.answered, reviewed_s=began_s,
+    began_s = state.reviewed_s if state.pause_s else now_s
+    limit, rate = _limit(state, now_s, began_s, named_s or 0.0)
+    state = at_rate(state, rate)._replace(
+        ceiling_per_s=max(limit, FLOOR_PER_S), searching=state.searching and not state.answered,
+        pause_s=pause_s, pause_until_s=now_s, last_cut_s=now_s, answered_at_cut=state.answered, reviewed_s=began_s,
     )  # fmt: skip
-    return _paused(pace, now_s + (named_s or min(pause_s, _unrenewed_s(pace, now_s))))
+    return _paused(state, now_s + (named_s or min(pause_s, _unrenewed_s(state, now_s))))
 
 
-def _unrenewed_s(pace: RateState, now_s: float) -> float:
+def _unrenewed_s(state: RateState, now_s: float) -> float:
     """How long a quota of a minute may stay spent: a minute from its first answer, at most one from its refusal."""
-    renewals = (began_s + WINDOW_S + _RESET_SLACK_S - now_s for began_s in (pace.since_s, pace.reviewed_s))
+    renewals = (began_s + WINDOW_S + _RESET_SLACK_S - now_s for began_s in (state.since_s, state.reviewed_s))
     return next((left_s for left_s in renewals if left_s > 0), math.inf)
 
 
-def _limit(pace: RateState, now_s: float, began_s: float, named_s: float) -> tuple[float, float]:
+def _limit(state: RateState, now_s: float, began_s: float, named_s: float) -> tuple[float, float]:
     """The limit that a refusal suggests, and the rate to go on with: the first one of a search takes back the
     last doubling; where the headers name the limit, the rate was about right; otherwise see below.
     """
-    rate = pace.rate_per_s
-    if pace.told_per_s:
+    rate = state.rate_per_s
+    if state.told_per_s:
         limit = rate
-    elif pace.pause_s or named_s > max(_LONG_S, 4 / rate):
-        limit = _limit_of_quota(pace, now_s + named_s, began_s)
-    elif pace.searching:
-        return rate, rate / 2 if pace.answered else rate
+    elif state.pause_s or named_s > max(_LONG_S, 4 / rate):
+        limit = _limit_of_quota(state, now_s + named_s, began_s)
+    elif state.searching:
+        return rate, rate / 2 if state.answered else rate
     else:
-        limit = _limit_of_bucket(pace, now_s)
+        limit = _limit_of_bucket(state, now_s)
     return limit, _CUT * limit
 
 
@@ -224,35 +224,35 @@ def _slow(rate_per_s: float) -> float:
     return max(1.0, 2 / rate_per_s)
 
 
-def _limit_of_quota(pace: RateState, ends_s: float, began_s: float) -> float:
+def _limit_of_quota(state: RateState, ends_s: float, began_s: float) -> float:
     """What stays spent for a whole pause does not trickle back: it is a quota, whose period ends with the pause.
 
     Its limit is what was answered from one renewal to the next; where that began too long ago, quotas are of a
     minute, and the rate was too high by the part of it that is left.
     """
-    top = pace.ceiling_per_s if pace.pause_s else pace.rate_per_s
-    answered = pace.answered - pace.answered_before
+    top = state.ceiling_per_s if state.pause_s else state.rate_per_s
+    answered = state.answered - state.answered_before
     if answered < _FEW:
         return top  # somebody else has spent it
-    period_s = max(ends_s - pace.since_s, 1e-3)
-    if period_s < _PERIOD_S * _slow(pace.rate_per_s):
+    period_s = max(ends_s - state.since_s, 1e-3)
+    if period_s < _PERIOD_S * _slow(state.rate_per_s):
         return min(top, answered / period_s)
-    known = _left(pace.last_cut_s - began_s) if pace.pause_s else 1.0
+    known = _left(state.last_cut_s - began_s) if state.pause_s else 1.0
     return top * _left(ends_s - began_s) / known
 
 
-def _limit_of_bucket(pace: RateState, now_s: float) -> float:
+def _limit_of_bucket(state: RateState, now_s: float) -> float:
     """Between two refusals a bucket was refilled by what it answered; if they lie far apart the rate was right."""
-    rate, slow = pace.rate_per_s, _slow(pace.rate_per_s)
-    began_s, before = pace.last_cut_s, pace.answered_at_cut
-    if pace.since_s - began_s > max(_LONG_S, 2 / rate):  # nothing trickled in during so long a pause
-        began_s, before = pace.since_s, pace.answered_before
+    rate, slow = state.rate_per_s, _slow(state.rate_per_s)
+    began_s, before = state.last_cut_s, state.answered_at_cut
+    if state.since_s - began_s > max(_LONG_S, 2 / rate):  # nothing trickled in during so long a pause
+        began_s, before = state.since_s, state.answered_before
     period_s = max(now_s - began_s, 1e-3)
     if period_s > _PERIOD_S * slow:
         return rate
-    measured = (pace.answered - before) / period_s
-    least = rate * (0.5 if period_s < _SOON_S * slow else 0.85) if pace.refused > 1 else rate
-    if pace.answered - before >= _MANY:
+    measured = (state.answered - before) / period_s
+    least = rate * (0.5 if period_s < _SOON_S * slow else 0.85) if state.refused > 1 else rate
+    if state.answered - before >= _MANY:
         least = min(least, 4 * measured)  # the rate was declared far above what was ever sent
     return min(rate, max(measured, least))
 
@@ -261,39 +261,39 @@ def _left(spent_s: float) -> float:
     return max(1 - spent_s / WINDOW_S, 0.1)
 
 
-def _answered(pace: RateState, seen: Feedback, now_s: float) -> RateState:
-    if not pace.pause_s:
-        return _grown(pace, now_s)
-    if seen.issued_s <= pace.last_cut_s:
-        return pace
+def _answered(state: RateState, seen: Feedback, now_s: float) -> RateState:
+    if not state.pause_s:
+        return _grown(state, now_s)
+    if seen.issued_s <= state.last_cut_s:
+        return state
     # the provider answers again: sleepers ask anew
-    return pace._replace(
-        epoch=pace.epoch + 1, pause_s=0.0, pause_until_s=now_s, tat_s=seen.issued_s + 1 / pace.rate_per_s,
-        reviewed_s=now_s, wasted_s=0.0, since_s=now_s, answered_before=pace.answered - 1,
+    return state._replace(
+        epoch=state.epoch + 1, pause_s=0.0, pause_until_s=now_s, tat_s=seen.issued_s + 1 / state.rate_per_s,
+        reviewed_s=now_s, wasted_s=0.0, since_s=now_s, answered_before=state.answered - 1,
     )  # fmt: skip
 
 
-def _grown(pace: RateState, now_s: float) -> RateState:
+def _grown(state: RateState, now_s: float) -> RateState:
     """The rate after a time without refusals: doubling, else quickly to the ceiling and from there slowly on.
 
     Time in which permits were not wanted counts against growth, so that a rate which is not used does not grow.
     """
-    rate, ceiling = pace.rate_per_s, pace.ceiling_per_s
-    used_s = now_s - pace.reviewed_s - 2 * pace.wasted_s
-    pace = pace._replace(reviewed_s=now_s, wasted_s=min(max(-used_s / 2, 0.0), _WASTE_MOST_S))
+    rate, ceiling = state.rate_per_s, state.ceiling_per_s
+    used_s = now_s - state.reviewed_s - 2 * state.wasted_s
+    state = state._replace(reviewed_s=now_s, wasted_s=min(max(-used_s / 2, 0.0), _WASTE_MOST_S))
     if used_s <= 0:
-        return pace
-    if pace.searching:
+        return state
+    if state.searching:
         # four answers at least for a doubling: a slow plan must be heard before it is outrun
-        return at_rate(pace, rate * 2 ** min(used_s / _DOUBLING_S, 0.25))
+        return at_rate(state, rate * 2 ** min(used_s / _DOUBLING_S, 0.25))
     below = 1 - rate / ceiling
     slope = max(_PROBE_LEAST, below / _CLIMB_S, -below / _PROBE_S)
     step_s = min(used_s * min(1.0, rate / 20) ** 0.5, 1.0)  # slow plans pay more dearly for a refusal
-    return at_rate(pace, rate + ceiling * slope * step_s)
+    return at_rate(state, rate + ceiling * slope * step_s)
 
 
-def _slowed(pace: RateState, seen: Feedback, now_s: float) -> RateState:
+def _slowed(state: RateState, seen: Feedback, now_s: float) -> RateState:
     """A deadline passed or a 503: a little slower, once per event."""
-    if pace.pause_s or seen.issued_s <= pace.last_cut_s:
-        return pace
-    return at_rate(pace, _MILD_CUT * pace.rate_per_s)._replace(last_cut_s=now_s, answered_at_cut=pace.answered)
+    if state.pause_s or seen.issued_s <= state.last_cut_s:
+        return state
+    return at_rate(state, _MILD_CUT * state.rate_per_s)._replace(last_cut_s=now_s, answered_at_cut=state.answered)

@@ -1,6 +1,6 @@
 """The shared permit records: one small file per budget, by which every process of the machine keeps one rate.
 
-A record is the bytes of a `Pace`, mapped and changed under flock, which the kernel frees when its holder dies.
+A record is the bytes of a `RateState`, mapped and changed under flock, which the kernel frees when its holder dies.
 Nobody sleeps while holding it. Open records after a process is started, never across a fork.
 """
 
@@ -25,7 +25,7 @@ from stagingest.system import platform
 
 Clock = Callable[[], float]
 
-_BODY = struct.Struct("<8s5q?13d")  # tag, then the fields of Pace in order
+_BODY = struct.Struct("<8s5q?13d")  # tag, then the fields of RateState in order
 _EPOCH = struct.Struct("<q")
 _SUM = struct.Struct("<I")
 _BYTES = _BODY.size + _SUM.size
@@ -34,7 +34,7 @@ _SLICE_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """Permission for requests at `slot_s` of the gate's clock, given at `rate_per_s` in epoch `epoch`."""
+    """Permission for requests at `slot_s` of the limiter's clock, given at `rate_per_s` in epoch `epoch`."""
 
     slot_s: float
     rate_per_s: float
@@ -56,7 +56,7 @@ def _tag() -> bytes:
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_bytes()
     except OSError:
-        boot = b""  # elsewhere a clock that went back shows it (`Pace.sane`)
+        boot = b""  # elsewhere a clock that went back shows it (`RateState.sane`)
     return hashlib.blake2b(boot + _BODY.format.encode(), digest_size=8).digest()
 
 
@@ -135,21 +135,21 @@ class SharedLimiter:
         fresh = self._fresh()
         return fresh._replace(rate_per_s=fresh.rate_per_s / 2, epoch=time.monotonic_ns())
 
-    def _write(self, pace: RateState) -> None:
-        self._map[:] = _packed(pace)
+    def _write(self, rate_state: RateState) -> None:
+        self._map[:] = _packed(rate_state)
 
-    def lease(self, k: int = 1) -> Permit:
+    def permit(self, k: int = 1) -> Permit:
         """Permits for `k` requests; sleep until `slot_s`, then use it unless it is `stale`."""
         with self._held:
             now_s = self._clock()
-            slot_s, pace = grant(self._read(), now_s, k)
-            self._write(pace)
-        return Permit(slot_s, pace.granted_per_s, pace.epoch)
+            slot_s, rate_state = grant(self._read(), now_s, k)
+            self._write(rate_state)
+        return Permit(slot_s, rate_state.granted_per_s, rate_state.epoch)
 
-    def stale(self, lease: Permit) -> bool:
-        """Whether a pause, a cut or a jump has happened since, so that the lease is void: ask for another."""
+    def stale(self, permit: Permit) -> bool:
+        """Whether a pause, a cut or a jump has happened since, so that the permit is void: ask for another."""
         epoch: int = _EPOCH.unpack_from(self._map, 8)[0]
-        return epoch != lease.epoch
+        return epoch != permit.epoch
 
     def report(self, seen: Feedback) -> None:
         """Tell the record how an exchange ended."""
@@ -164,38 +164,40 @@ class SharedLimiter:
 
     def counts(self) -> LimiterCounts:
         """What the record has counted."""
-        pace = self.state()
-        return LimiterCounts(pace.answered, pace.refused, pace.granted_per_s)
+        rate_state = self.state()
+        return LimiterCounts(rate_state.answered, rate_state.refused, rate_state.granted_per_s)
 
     def close(self) -> None:
-        """Let the file go; the gate cannot be used afterwards."""
+        """Let the file go; the limiter cannot be used afterwards."""
         self._map.close()
         os.close(self._fd)
 
 
 def _declared_anew(known: RateState, fresh: RateState, now_s: float) -> RateState:
-    """The pace when another plan is declared: what the provider said or refused a minute ago still holds."""
-    pace = fresh._replace(epoch=known.epoch + 1, answered=known.answered, refused=known.refused)
-    pace = pace._replace(answered_at_cut=known.answered, answered_before=known.answered)
-    pace = pace._replace(pause_until_s=known.pause_until_s, tat_s=max(fresh.tat_s, known.tat_s, known.pause_until_s))
+    """The state when another plan is declared: what the provider said or refused a minute ago still holds."""
+    rate_state = fresh._replace(epoch=known.epoch + 1, answered=known.answered, refused=known.refused)
+    rate_state = rate_state._replace(answered_at_cut=known.answered, answered_before=known.answered)
+    rate_state = rate_state._replace(
+        pause_until_s=known.pause_until_s, tat_s=max(fresh.tat_s, known.tat_s, known.pause_until_s)
+    )
     if now_s - known.reviewed_s > WINDOW_S:
-        return pace
+        return rate_state
     if known.told_per_s:
-        return at_rate(pace._replace(told_per_s=known.told_per_s, searching=False), known.told_per_s)
+        return at_rate(rate_state._replace(told_per_s=known.told_per_s, searching=False), known.told_per_s)
     if known.refused and now_s - known.last_cut_s <= WINDOW_S:
         rate = min(fresh.rate_per_s, known.rate_per_s)
-        return at_rate(pace._replace(ceiling_per_s=known.ceiling_per_s, searching=False), rate)
-    return pace
+        return at_rate(rate_state._replace(ceiling_per_s=known.ceiling_per_s, searching=False), rate)
+    return rate_state
 
 
-def _packed(pace: RateState) -> bytes:
-    body = _BODY.pack(_tag(), *pace)
+def _packed(rate_state: RateState) -> bytes:
+    body = _BODY.pack(_tag(), *rate_state)
     return body + _SUM.pack(zlib.crc32(body))
 
 
 @dataclass(frozen=True, slots=True)
 class LimiterSpec:
-    """What a process needs to open a gate; the fields are Gate's."""
+    """What a process needs to open a limiter; the fields are SharedLimiter's."""
 
     path: Path
     lowest_plan_per_s: float
@@ -203,12 +205,12 @@ class LimiterSpec:
     cap_per_s: float | None = None
 
     def open(self, clock: Clock = time.monotonic) -> SharedLimiter:
-        """The gate in this process. Raises StagingestError when its file cannot be used."""
+        """The limiter in this process. Raises StagingestError when its file cannot be used."""
         return SharedLimiter(self.path, self.lowest_plan_per_s, self.declared_per_s, self.cap_per_s, clock)
 
 
 class RateLimiter:
-    """The permits of one process: a request needs one of every gate.
+    """The permits of one process: a request needs one of every limiter.
 
     Of all threads here one at a time waits for a slot, so that a process which is killed takes at most one
     permit along, and a slot given late pushes nobody back.
@@ -222,12 +224,12 @@ class RateLimiter:
 
     def __init__(
         self,
-        gates: Sequence[SharedLimiter],
+        rate_limits: Sequence[SharedLimiter],
         *,
         clock: Clock = time.monotonic,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
-        self._budget, *self._caps = gates
+        self._budget, *self._caps = rate_limits
         self._clock, self._sleep = clock, sleep
         self._turn = threading.Lock()
 
@@ -239,17 +241,17 @@ class RateLimiter:
                     return None
             return self._waited(self._budget, stop)
 
-    def _waited(self, gate: SharedLimiter, stop: threading.Event | None) -> Permit | None:
-        lease = gate.lease()
+    def _waited(self, limiter: SharedLimiter, stop: threading.Event | None) -> Permit | None:
+        permit = limiter.permit()
         while True:
             if stop is not None and stop.is_set():
                 return None
-            left_s = lease.slot_s - self._clock()
+            left_s = permit.slot_s - self._clock()
             if left_s <= 0:
-                return lease
+                return permit
             self._sleep(min(left_s, _SLICE_S))
-            if gate.stale(lease):
-                lease = gate.lease()
+            if limiter.stale(permit):
+                permit = limiter.permit()
 
     def report(self, seen: Feedback) -> None:
         """Tell the budget how an exchange ended."""
@@ -257,8 +259,8 @@ class RateLimiter:
 
     def close(self) -> None:
         """Close the gates."""
-        for gate in (self._budget, *self._caps):
-            gate.close()
+        for limiter in (self._budget, *self._caps):
+            limiter.close()
 
 
 _LEFT = struct.Struct("<q")

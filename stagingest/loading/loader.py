@@ -88,7 +88,7 @@ class _Load:
             if self.entries_due:
                 self._load(near)
             for source in self.sources:
-                self.target.expect(source.staging_id, [open_window(chunk) for chunk in source.open_chunks()])
+                self.target.record_open(source.staging_id, [open_window(chunk) for chunk in source.open_chunks()])
         except FullError as error:
             left = self.rows_due - self.rows
             need = f"The {left:,} rows that are left need about {left * _ROW_BYTES // 10**6 + 1:,} MB."
@@ -114,7 +114,7 @@ class _Load:
     def _open(self) -> None:
         with self._timed("open"):
             self.target.open([source.root for source in self.sources])
-            self.taken = {s.staging_id: self.target.taken(s.staging_id) for s in self.sources}
+            self.taken = {s.staging_id: self.target.loaded_entries(s.staging_id) for s in self.sources}
 
     def _refuse_a_strange_target(self) -> None:
         """A typing error must not mix two collections: the first load beside rows of others has to be asked for."""
@@ -189,7 +189,7 @@ class _Load:
                 self._take(batch)
                 if batch is batches[-1] or batch.mode is Mode.REPLACE:  # what was deleted is in memory until then
                     with self._timed("checkpoint"):
-                        self.target.settle()
+                        self.target.finish()
 
     def _warn_of_a_small_disk(self) -> None:
         free = self.target.free_bytes()
@@ -247,7 +247,7 @@ class _Load:
         receipt = Receipt(0, 0)
         for half in batch.halves():
             part, more = self._try(half)
-            self.target.settle()  # gives back the memory it took
+            self.target.finish()  # gives back the memory it took
             taken += part.items
             receipt += more
         return replace(batch, items=tuple(taken)), receipt

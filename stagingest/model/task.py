@@ -8,7 +8,7 @@ from stagingest.model.chunk import Chunk
 
 
 class Outcome(StrEnum):
-    """What became of an order."""
+    """What became of a task."""
 
     STAGED = "staged"
     EMPTY = "empty"
@@ -31,7 +31,7 @@ class Entry:
     Args:
         seq: a number that only grows; overlapping entries load in its order.
         chunk: what was asked.
-        run, number: the order that brought it.
+        run, number: the task that brought it.
         outcome, reason: as in Result.
         covers: whether its window counts as known for its symbols.
         asked_at: the provider's clock (UTC, aware) when it was asked.
@@ -63,7 +63,7 @@ class Task:
 
     Args:
         run: id of the run that gave it.
-        number: counts the orders of the run; run and number fence late results.
+        number: counts the tasks of the run; run and number fence late results.
         chunk: what to fetch.
         not_after: the latest instant to ask for (None: the window's end).
         adjusted: whether the digests of the first and last session are wanted (see Edge).
@@ -80,7 +80,7 @@ class Task:
 
     @property
     def part(self) -> str:
-        """Name of the order's file below `tmp/`, without suffix; no other order has it."""
+        """Name of the task's file below `tmp/`, without suffix; no other task has it."""
         return f"{self.chunk.id}.{self.run}-{self.number}"
 
 
@@ -124,7 +124,7 @@ class PartFile:
 
 @dataclass(frozen=True, slots=True)
 class TaskResult:
-    """What a worker answers to an order.
+    """What a worker answers to a task.
 
     Args:
         outcome: what became of it.
@@ -132,7 +132,7 @@ class TaskResult:
         asked_at: the provider's clock (UTC) at the first answered page.
         part: the file, when staged.
         symbol_rows: rows of each symbol that has any.
-        edges: first and last session of each symbol, when the order asked for them.
+        edges: first and last session of each symbol, when the task asked for them.
         bad: symbols the provider named as bad.
         stop: the endpoint cannot be asked any more: `credentials`, `unreachable`, `limited`, `down`, or `enough` (the
             requests the run may make are spent); `not-json` takes several chunks to be sure of; '' otherwise.
@@ -152,20 +152,20 @@ class TaskResult:
     cost: Cost = Cost()
 
 
-def footer(staging_id: str, order: Task, schema: int, asked_at: datetime) -> dict[str, str]:
-    """What the file of an order says of itself, so that the manifest can be rebuilt from the files."""
-    chunk = order.chunk
+def footer(staging_id: str, task: Task, schema: int, asked_at: datetime) -> dict[str, str]:
+    """What the file of a task says of itself, so that the manifest can be rebuilt from the files."""
+    chunk = task.chunk
     return {
         "stagingest.staging": staging_id,
-        "stagingest.run": order.run,
-        "stagingest.number": str(order.number),
+        "stagingest.run": task.run,
+        "stagingest.number": str(task.number),
         "stagingest.endpoint": chunk.series.endpoint,
         "stagingest.params": "&".join(f"{name}={value}" for name, value in chunk.series.params),
         "stagingest.symbols": ",".join(chunk.symbols),
         "stagingest.window": str(chunk.window),
         "stagingest.schema": str(schema),
         "stagingest.asked_at": asked_at.isoformat(),
-        "stagingest.not_after": order.not_after.isoformat() if order.not_after else "",
+        "stagingest.not_after": task.not_after.isoformat() if task.not_after else "",
     }
 
 

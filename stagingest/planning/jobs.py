@@ -25,7 +25,7 @@ from stagingest.planning.request import KnownState, Query, ResolvedQuery, moneyn
 from stagingest.providers import catalog
 from stagingest.providers.endpoint import TYPES, Endpoint
 from stagingest.providers.options import one_of, strike
-from stagingest.staging.manifest import Manifest, there
+from stagingest.staging.manifest import Manifest, has_manifest
 
 
 def question(wanted: Query, known: KnownState, now: datetime) -> ResolvedQuery:
@@ -259,7 +259,7 @@ def _contracts(known: KnownState, endpoint: str, underlyings: Sequence[str]) -> 
 
 
 def _entries(root: Path, *, unseen: bool) -> list[Entry]:
-    if not there(root):
+    if not has_manifest(root):
         return []
     with Manifest.read(root, unseen=unseen) as manifest:
         return list(manifest.entries())

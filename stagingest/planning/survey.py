@@ -142,7 +142,7 @@ def _given_up(job: Job, manifest: Manifest | None, left: Container[str]) -> list
 
     A capture is given up for a day: the next day it is among what is `left` to ask.
     """
-    held = staging_manifest.by_symbol(manifest, job.series) if manifest else {}
+    held = staging_manifest.given_up_by_symbol(manifest, job.series) if manifest else {}
     if catalog.endpoint(job.series.endpoint).kind is Coverage.CAPTURE:
         held = {symbol: why for symbol, why in held.items() if symbol not in left}
     return [

@@ -14,7 +14,7 @@ from stagingest.model.task import Entry
 from stagingest.model.windows import Window
 from stagingest.providers.alpaca.endpoints import AlpacaStockBars
 from stagingest.providers.user import UniverseMembers
-from stagingest.staging.manifest import Manifest, there
+from stagingest.staging.manifest import Manifest, has_manifest
 
 # Tickers are spelled as the first provider spells them; a fetch from another respells them.
 STOCKS = AlpacaStockBars()
@@ -57,7 +57,7 @@ def _nearest(name: str, known: dict[str, Entry]) -> str:
 
 def newest_entries(root: Path) -> dict[str, Entry]:
     """Universe -> the entry that lists its members last."""
-    if not there(root):
+    if not has_manifest(root):
         return {}
     with Manifest.read(root, unseen=True) as manifest:
         entries = [e for e in manifest.entries() if e.chunk.series.endpoint == UniverseMembers.name and e.path]

@@ -66,7 +66,7 @@ def publish_parts(root: Path, folder: str, parts: Sequence[PartFile]) -> list[st
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What a sweep found: orders that never ended (their chunk ids), and files moved to `orphans/` (their names)."""
+    """What a sweep found: tasks that never ended (their chunk ids), and files moved to `orphans/` (their names)."""
 
     unended: tuple[str, ...]
     moved: tuple[str, ...]

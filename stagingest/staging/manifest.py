@@ -32,14 +32,14 @@ CREATE TABLE voids (series TEXT NOT NULL, symbol TEXT NOT NULL, seq INTEGER NOT 
     PRIMARY KEY (series, symbol)) STRICT, WITHOUT ROWID;
 """
 # Deaths of processes; see `strikes`.
-_STRIKES = "CREATE TABLE strikes (chunk TEXT PRIMARY KEY, count INTEGER NOT NULL) STRICT, WITHOUT ROWID;\n"
+_CRASHES = "CREATE TABLE strikes (chunk TEXT PRIMARY KEY, count INTEGER NOT NULL) STRICT, WITHOUT ROWID;\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """An outcome to be written: the order, its result, where its file now is, and its children."""
+    """An outcome to be written: the task, its result, where its file now is, and its children."""
 
-    order: Task
+    task: Task
     result: TaskResult
     covers: bool
     asked_at: datetime
@@ -61,7 +61,7 @@ class Manifest(Store):
     """Plan and entries of one staging root; written only by the holder of run.lock."""
 
     file = "manifest.sqlite"
-    versions = (_SCHEMA, _STRIKES)
+    versions = (_SCHEMA, _CRASHES)
 
     @classmethod
     def read(cls, root: Path, *, unseen: bool = False) -> Self:
@@ -122,29 +122,29 @@ class Manifest(Store):
             rows,
         )
 
-    def record(self, acks: Sequence[Commit]) -> list[Entry]:
+    def record(self, commits: Sequence[Commit]) -> list[Entry]:
         """Close the acks' chunks, write their entries and children, all in one transaction."""
         entries = []
         with self.transaction():
-            for ack in acks:
-                chunk = ack.order.chunk
-                entries.append(self._entry(ack))
+            for commit in commits:
+                chunk = commit.task.chunk
+                entries.append(self._entry(commit))
                 self.db.execute("UPDATE chunks SET state = 'closed' WHERE id = ?", (chunk.id,))
-                self._insert(ack.children, ack.order.run, chunk.id)
+                self._insert(commit.children, commit.task.run, chunk.id)
         return entries
 
-    def _entry(self, ack: Commit) -> Entry:
-        order, result, part = ack.order, ack.result, ack.result.part
+    def _entry(self, commit: Commit) -> Entry:
+        task, result, part = commit.task, commit.result, commit.result.part
         row = (
-            order.chunk.id, order.run, order.number, result.outcome.value, result.reason, int(ack.covers),
-            ack.asked_at.isoformat(), ack.path, part.bytes if part else 0, part.sha256 if part else "",
-            part.rows if part else 0, ack.schema, to_json(dict(result.symbol_rows)),
+            task.chunk.id, task.run, task.number, result.outcome.value, result.reason, int(commit.covers),
+            commit.asked_at.isoformat(), commit.path, part.bytes if part else 0, part.sha256 if part else "",
+            part.rows if part else 0, commit.schema, to_json(dict(result.symbol_rows)),
             to_json([(edge.symbol, edge.session.isoformat(), edge.digest) for edge in result.edges]),
         )  # fmt: skip
         cursor = self.db.execute(f"INSERT INTO entries VALUES (NULL{', ?' * 14})", row)  # noqa: S608
         return Entry(
-            cursor.lastrowid or 0, order.chunk, order.run, order.number, result.outcome, result.reason, ack.covers,
-            ack.asked_at, ack.path, row[8], row[9], row[10], ack.schema, result.symbol_rows,
+            cursor.lastrowid or 0, task.chunk, task.run, task.number, result.outcome, result.reason, commit.covers,
+            commit.asked_at, commit.path, row[8], row[9], row[10], commit.schema, result.symbol_rows,
         )  # fmt: skip
 
     def known_series(self) -> dict[str, Series]:
@@ -228,7 +228,7 @@ class Manifest(Store):
         """(seq, path, bytes) of every entry with a file."""
         yield from self.db.execute("SELECT seq, path, bytes FROM entries WHERE path <> ''")
 
-    def lose(self, losses: Mapping[int, str]) -> None:
+    def mark_lost(self, losses: Mapping[int, str]) -> None:
         """Turn staged entries whose file is gone or damaged into lost ones: seq -> reason."""
         rows = [(Outcome.LOST.value, reason, seq) for seq, reason in losses.items()]
         sql = (
@@ -330,7 +330,7 @@ class GivenUp:
         return self.outcome in HELD
 
 
-def by_symbol(manifest: Manifest, series: Series) -> dict[str, tuple[str, str]]:
+def given_up_by_symbol(manifest: Manifest, series: Series) -> dict[str, tuple[str, str]]:
     """Symbols that no fetch asks again by itself: symbol -> (outcome, reason); what was had later is left out."""
     sql = (
         "SELECT c.symbols, e.outcome, e.reason FROM entries e JOIN chunks c ON c.id = e.chunk "
@@ -361,7 +361,7 @@ def problems(manifest: Manifest, limit: int = 20) -> list[tuple[str, str, str, s
     return manifest.db.execute(sql, (limit,)).fetchall()
 
 
-def chunks(manifest: Manifest, outcomes: Collection[Outcome] = RETRIED) -> list[GivenUp]:
+def given_up_chunks(manifest: Manifest, outcomes: Collection[Outcome] = RETRIED) -> list[GivenUp]:
     """Closed chunks whose last outcome is one of these and that no retry has made due already, oldest first."""
     sql = (
         f'SELECT c.id, c.series, c.symbols, c.start, c."end", e.seq, e.outcome, e.reason FROM entries e '  # noqa: S608
@@ -380,7 +380,7 @@ def make_due(manifest: Manifest, given_up: Collection[GivenUp]) -> None:
         manifest.db.executemany("UPDATE entries SET covers = 0 WHERE seq = ?", [(each.seq,) for each in given_up])
 
 
-def there(root: Path) -> bool:
+def has_manifest(root: Path) -> bool:
     """Whether a staging directory has a manifest; one that a kill left empty is none."""
     path = root / Manifest.file
     return path.exists() and path.stat().st_size > 0
@@ -391,26 +391,26 @@ def refuse_lost_manifest(root: Path) -> None:
 
     Raises StagingError naming the command that rebuilds it.
     """
-    if not there(root) and next((root / "data").rglob("*.parquet"), None):
+    if not has_manifest(root) and next((root / "data").rglob("*.parquet"), None):
         raise StagingError(
             f"{root} holds staged files and no manifest.",
             f"Run `stagingest repair --staging {shlex.quote(str(root))}`.",
         )
 
 
-def read(manifest: Manifest) -> dict[str, int]:
+def crashes(manifest: Manifest) -> dict[str, int]:
     """Chunk id -> deaths."""
     return dict(manifest.db.execute("SELECT chunk, count FROM strikes").fetchall())
 
 
-def add(manifest: Manifest, chunks: Collection[str]) -> None:
+def add_crashes(manifest: Manifest, chunks: Collection[str]) -> None:
     """One more for each of these chunk ids."""
     sql = "INSERT INTO strikes VALUES (?, 1) ON CONFLICT (chunk) DO UPDATE SET count = count + 1"
     with manifest.transaction():
         manifest.db.executemany(sql, [(chunk,) for chunk in chunks])
 
 
-def clear(manifest: Manifest, chunks: Collection[str]) -> None:
+def clear_crashes(manifest: Manifest, chunks: Collection[str]) -> None:
     """Forget the deaths of these chunk ids."""
     with manifest.transaction():
         manifest.db.executemany("DELETE FROM strikes WHERE chunk = ?", [(chunk,) for chunk in chunks])

@@ -18,7 +18,7 @@ def write_part(root: Path, name: str, table: "pa.Table", footer: Mapping[str, st
 
     Args:
         root: the staging root.
-        name: unique among all orders (`Order.part`).
+        name: unique among all tasks (`Task.part`).
         table: rows sorted by key, in the dataset's schema.
         footer: goes into the file's key-value metadata, so that the manifest can be rebuilt from the files.
     """
@@ -33,12 +33,12 @@ def part_path(root: Path, name: str) -> Path:
 
 
 def begin_part(root: Path, name: str) -> None:
-    """Mark that an order has begun: its part, still empty. One left empty tells of a process that died with it."""
+    """Mark that a task has begun: its part, still empty. One left empty tells of a process that died with it."""
     disk.create(part_path(root, name))
 
 
 def drop_part(root: Path, name: str) -> None:
-    """The order has ended without a file."""
+    """The task has ended without a file."""
     disk.remove(part_path(root, name))
 
 

@@ -120,7 +120,7 @@ class Target(Protocol):
     def close(self) -> None:
         """Give it back; it may be opened again."""
 
-    def taken(self, staging: str) -> frozenset[tuple[int, str]]:
+    def loaded_entries(self, staging: str) -> frozenset[tuple[int, str]]:
         """(seq, sha256) of every entry of that staging directory in the ledger."""
 
     def spans(self, near: Near) -> Iterator[Span]:
@@ -138,10 +138,10 @@ class Target(Protocol):
     def take(self, batch: Batch) -> Receipt:
         """Load a batch, rows and ledger, or nothing of it."""
 
-    def expect(self, staging: str, windows: Sequence[dict[str, Any]]) -> None:
+    def record_open(self, staging: str, windows: Sequence[dict[str, Any]]) -> None:
         """Remember what a staging directory has planned and no answer for (rows as of `open_window`)."""
 
-    def settle(self) -> None:
+    def finish(self) -> None:
         """Make everything taken so far durable in its final form."""
 
     def size_bytes(self) -> int:

@@ -109,7 +109,7 @@ def test_a_quarantined_chunk_starts_again_without_its_strikes(tmp_path: Path) ->
         with Manifest.write(place.staging) as manifest:
             chunk = place.plan(**asked).plan.chunks[0].id
             for _ in range(3):
-                staging_manifest.add(manifest, [chunk])
+                staging_manifest.add_crashes(manifest, [chunk])
         fetched = place.fetch(**asked)
         assert (fetched.exit_code, fetched.summary.outcomes) == (3, {"quarantined": 1})
         assert "its process died 3 times" in fetched.summary.failures[0].reason

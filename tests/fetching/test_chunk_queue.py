@@ -16,90 +16,90 @@ def chunk(series: Series, *symbols: str) -> Chunk:
     return Chunk(series, symbols, WINDOW)
 
 
-def drain(agenda: ChunkQueue, *, idle: bool = False) -> list[tuple[str, ...]]:
+def drain(queue: ChunkQueue, *, idle: bool = False) -> list[tuple[str, ...]]:
     found = []
-    while turn := agenda.next(idle=idle):
+    while turn := queue.next(idle=idle):
         found.append(turn[0].symbols)
     return found
 
 
 def opened(*chunks: Chunk) -> ChunkQueue:
-    agenda = ChunkQueue({})
-    agenda.add(chunks)
+    queue = ChunkQueue({})
+    queue.add(chunks)
     for one in chunks:
-        agenda.answered(one.series)
-    return agenda
+        queue.answered(one.series)
+    return queue
 
 
 def test_the_smallest_chunk_of_each_series_goes_alone_until_it_answered_a_page() -> None:
-    agenda = ChunkQueue({})
-    agenda.add([chunk(DAILY, "A", "B"), chunk(DAILY, "C"), chunk(MINUTES, "A", "B"), chunk(MINUTES, "D")])
-    assert drain(agenda) == [("C",)]  # one for the whole endpoint, until it has answered
-    agenda.answered(DAILY)
-    assert drain(agenda) == [("D",), ("A", "B")]
-    agenda.answered(MINUTES)
-    assert drain(agenda) == [("A", "B")]
-    assert not agenda
+    queue = ChunkQueue({})
+    queue.add([chunk(DAILY, "A", "B"), chunk(DAILY, "C"), chunk(MINUTES, "A", "B"), chunk(MINUTES, "D")])
+    assert drain(queue) == [("C",)]  # one for the whole endpoint, until it has answered
+    queue.answered(DAILY)
+    assert drain(queue) == [("D",), ("A", "B")]
+    queue.answered(MINUTES)
+    assert drain(queue) == [("A", "B")]
+    assert not queue
 
 
 def test_a_canary_that_ended_without_a_page_makes_the_next_chunk_the_canary() -> None:
-    agenda = ChunkQueue({})
-    agenda.add([chunk(DAILY, "A"), chunk(DAILY, "B"), chunk(DAILY, "C")])
-    assert drain(agenda) == [("A",)]
-    agenda.ended(DAILY)
-    assert drain(agenda) == [("B",)]
+    queue = ChunkQueue({})
+    queue.add([chunk(DAILY, "A"), chunk(DAILY, "B"), chunk(DAILY, "C")])
+    assert drain(queue) == [("A",)]
+    queue.ended(DAILY)
+    assert drain(queue) == [("B",)]
 
 
 def test_a_forbidden_canary_stops_its_endpoint_and_no_other() -> None:
-    agenda = ChunkQueue({})
-    agenda.add([chunk(DAILY, "A"), chunk(DAILY, "B"), chunk(OPTIONS, "O")])
-    agenda.next(idle=True)
-    agenda.forbidden(DAILY, "no agreement")
-    assert drain(agenda) == [("O",)]
-    assert agenda.stopped == {"alpaca/stock-bars": ("forbidden", "no agreement")}
+    queue = ChunkQueue({})
+    queue.add([chunk(DAILY, "A"), chunk(DAILY, "B"), chunk(OPTIONS, "O")])
+    queue.next(idle=True)
+    queue.forbidden(DAILY, "no agreement")
+    assert drain(queue) == [("O",)]
+    assert queue.stopped == {"alpaca/stock-bars": ("forbidden", "no agreement")}
 
 
 def test_three_forbidden_in_a_row_stop_the_endpoint() -> None:
-    agenda = opened(chunk(DAILY, "A"))
+    queue = opened(chunk(DAILY, "A"))
     for _ in range(2):
-        agenda.forbidden(DAILY, "recent")
-    agenda.answered(DAILY)
+        queue.forbidden(DAILY, "recent")
+    queue.answered(DAILY)
     for _ in range(2):
-        agenda.forbidden(DAILY, "recent")
-    assert not agenda.stopped
-    agenda.forbidden(DAILY, "recent")
-    assert agenda.stopped
+        queue.forbidden(DAILY, "recent")
+    assert not queue.stopped
+    queue.forbidden(DAILY, "recent")
+    assert queue.stopped
 
 
 def test_a_deferred_chunk_has_one_more_turn_at_the_end() -> None:
     first, second = chunk(DAILY, "A"), chunk(DAILY, "B")
-    agenda = opened(first, second)
-    agenda.next(idle=False)
-    assert agenda.defer(first)
-    assert drain(agenda) == [("B",)]
-    assert agenda.next(idle=False) is None
-    assert agenda.next(idle=True) == (first, False)
-    assert not agenda.defer(first)
+    queue = opened(first, second)
+    queue.next(idle=False)
+    assert queue.defer(first)
+    assert drain(queue) == [("B",)]
+    assert queue.next(idle=False) is None
+    assert queue.next(idle=True) == (first, False)
+    assert not queue.defer(first)
 
 
 def test_a_chunk_whose_worker_dies_is_retried_then_runs_alone_then_gives_up() -> None:
     suspect, other = chunk(DAILY, "A"), chunk(DAILY, "B")
-    agenda = opened(suspect, other)
-    agenda.next(idle=True)
-    assert agenda.strike(suspect)
-    assert agenda.next(idle=False) == (suspect, False)
-    assert agenda.strike(suspect)
-    assert agenda.next(idle=False) == (other, False)
-    assert agenda.next(idle=False) is None
-    assert agenda.next(idle=True) == (suspect, True)
-    assert not agenda.strike(suspect)
-    assert not agenda
+    queue = opened(suspect, other)
+    queue.next(idle=True)
+    assert queue.crash(suspect)
+    assert queue.next(idle=False) == (suspect, False)
+    assert queue.crash(suspect)
+    assert queue.next(idle=False) == (other, False)
+    assert queue.next(idle=False) is None
+    assert queue.next(idle=True) == (suspect, True)
+    assert not queue.crash(suspect)
+    assert not queue
 
 
 def test_halves_of_a_refused_chunk_are_asked_before_the_rest() -> None:
     refused, other = chunk(DAILY, "A", "B"), chunk(DAILY, "C", "D", "E")
-    agenda = opened(refused, other)
-    agenda.next(idle=False)
+    queue = opened(refused, other)
+    queue.next(idle=False)
     for half in reversed(refused.halves()):
-        agenda.again(half)
-    assert drain(agenda) == [("A",), ("B",), ("C", "D", "E")]
+        queue.again(half)
+    assert drain(queue) == [("A",), ("B",), ("C", "D", "E")]

@@ -54,7 +54,7 @@ def test_a_rate_of_an_unknown_endpoint_or_that_is_none_is_refused(tmp_path: Path
 def test_another_declared_plan_keeps_the_limit_that_was_just_met(tmp_path: Path) -> None:
     now = [1000.0]
     running = SharedLimiter(tmp_path / "one.permit", 3.3, clock=lambda: now[0])
-    running.report(Feedback(200, running.lease().slot_s, limit=200, remaining=100, reset_in_s=30.0))
+    running.report(Feedback(200, running.permit().slot_s, limit=200, remaining=100, reset_in_s=30.0))
     told = running.state().told_per_s
     other = SharedLimiter(tmp_path / "one.permit", 3.3, declared_per_s=50.0, clock=lambda: now[0])
     assert other.state().told_per_s == told

@@ -14,17 +14,17 @@ CHUNK = Chunk(Series.of("alpaca/stock-bars", {}), ("A", "B"), Window(date(2024, 
 
 
 def test_a_split_counts_as_its_children() -> None:
-    tally = RunCounts()
-    tally.add([CHUNK])
-    tally.split(CHUNK.halves())
+    counts = RunCounts()
+    counts.add([CHUNK])
+    counts.split(CHUNK.halves())
     for half, outcome in zip(CHUNK.halves(), (Outcome.STAGED, Outcome.REFUSED), strict=True):
-        tally.close(
+        counts.close(
             half,
             TaskResult(outcome, "bad", part=PartFile("p", 10, "", 5) if outcome == "staged" else None),
             covers=True,
         )
-    assert (tally.planned, tally.done, tally.failed(), tally.rows, tally.bytes) == (2, 2, 1, 5, 10)
-    assert [(f.symbol, f.outcome) for f in tally.failures.values()] == [("B", "refused")]
+    assert (counts.planned, counts.done, counts.failed(), counts.rows, counts.bytes) == (2, 2, 1, 5, 10)
+    assert [(f.symbol, f.outcome) for f in counts.failures.values()] == [("B", "refused")]
 
 
 @pytest.mark.parametrize(
@@ -40,10 +40,10 @@ def test_a_split_counts_as_its_children() -> None:
     ],
 )
 def test_the_exit_code_says_what_to_do_next(outcome: Outcome, stopped: str, code: int) -> None:
-    tally = RunCounts()
-    tally.add([CHUNK])
-    tally.close(CHUNK, TaskResult(outcome), covers=False)
-    assert exit_code(tally, stopped) == code
+    counts = RunCounts()
+    counts.add([CHUNK])
+    counts.close(CHUNK, TaskResult(outcome), covers=False)
+    assert exit_code(counts, stopped) == code
 
 
 def test_progress_names_everything_a_person_waits_for() -> None:

@@ -95,53 +95,53 @@ def test_a_record_that_is_a_link_is_refused(tmp_path: Path, path: Path):
 
 def test_two_gates_on_one_path_share_one_rate(path: Path, clock: Clock):
     one, two = SharedLimiter(path, 1.0, 10.0, clock=clock), SharedLimiter(path, 1.0, 10.0, clock=clock)
-    slots = [gate.lease().slot_s for gate in (one, two, one, two)]
+    slots = [limiter.permit().slot_s for limiter in (one, two, one, two)]
     assert [later - earlier for earlier, later in pairwise(slots)] == pytest.approx([0.1] * 3)
 
 
 def test_a_refusal_of_one_process_voids_the_slots_of_the_other(path: Path, clock: Clock):
     one, two = SharedLimiter(path, 1.0, 10.0, clock=clock), SharedLimiter(path, 1.0, 10.0, clock=clock)
-    lease = two.lease()
-    assert not two.stale(lease)
+    permit = two.permit()
+    assert not two.stale(permit)
 
     one.report(Feedback(429, clock.now, retry_after_s=30.0))
-    assert two.stale(lease)
-    assert two.lease().slot_s == clock.now + 30.0
+    assert two.stale(permit)
+    assert two.permit().slot_s == clock.now + 30.0
 
 
 def test_several_permits_are_leased_at_once(path: Path, clock: Clock):
-    gate = SharedLimiter(path, 1.0, 10.0, clock=clock)
-    first, second = gate.lease(5), gate.lease()
+    limiter = SharedLimiter(path, 1.0, 10.0, clock=clock)
+    first, second = limiter.permit(5), limiter.permit()
     assert second.slot_s - first.slot_s == pytest.approx(0.5)
 
 
 def test_what_was_learned_outlives_the_run(path: Path, clock: Clock):
-    gate = SharedLimiter(path, 1.0, 10.0, clock=clock)
-    gate.report(Feedback(429, clock.now))
-    learned = gate.state()
-    gate.close()
+    limiter = SharedLimiter(path, 1.0, 10.0, clock=clock)
+    limiter.report(Feedback(429, clock.now))
+    learned = limiter.state()
+    limiter.close()
     assert SharedLimiter(path, 1.0, 10.0, clock=clock).state() == learned
 
 
 def test_another_declared_plan_begins_anew(path: Path, clock: Clock):
     first = SharedLimiter(path, 1.0, 10.0, clock=clock)
-    lease = first.lease()
+    permit = first.permit()
     SharedLimiter(path, 1.0, 50.0, clock=clock)
     assert first.state().rate_per_s == 50.0
-    assert first.stale(lease)
+    assert first.stale(permit)
 
 
 @pytest.mark.parametrize("offset", [0, 8, 47, 60, 100, 150])
 def test_a_torn_record_begins_anew_at_half_the_plan(path: Path, clock: Clock, offset: int):
-    gate = SharedLimiter(path, 1.0, 10.0, clock=clock)
-    lease = gate.lease()
+    limiter = SharedLimiter(path, 1.0, 10.0, clock=clock)
+    permit = limiter.permit()
     with path.open("r+b") as file:
         file.seek(offset)
         file.write(b"\xff\x7f\x00\xaa")
-    slot = gate.lease().slot_s
-    assert gate.state().rate_per_s == 5.0
-    assert gate.lease().slot_s - slot == pytest.approx(0.2)
-    assert gate.stale(lease)
+    slot = limiter.permit().slot_s
+    assert limiter.state().rate_per_s == 5.0
+    assert limiter.permit().slot_s - slot == pytest.approx(0.2)
+    assert limiter.stale(permit)
 
 
 @pytest.mark.parametrize("size", [0, 10, 100])
@@ -154,39 +154,39 @@ def test_a_record_of_another_boot_begins_anew(path: Path, clock: Clock, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr(rate_limiter, "_tag", lambda: b"lastboot")
         SharedLimiter(path, 1.0, 10.0, clock=clock).report(Feedback(429, clock.now, retry_after_s=900.0))
-    gate = SharedLimiter(path, 1.0, 10.0, clock=clock)
-    assert gate.state().rate_per_s == 10.0
-    assert gate.lease().slot_s == clock.now
+    limiter = SharedLimiter(path, 1.0, 10.0, clock=clock)
+    assert limiter.state().rate_per_s == 10.0
+    assert limiter.permit().slot_s == clock.now
 
 
 def test_a_record_of_a_clock_that_went_back_begins_anew_at_half_the_plan(path: Path, clock: Clock):
-    SharedLimiter(path, 1.0, 10.0, clock=clock).lease()
+    SharedLimiter(path, 1.0, 10.0, clock=clock).permit()
     clock.now -= 900.0
-    gate = SharedLimiter(path, 1.0, 10.0, clock=clock)
-    assert gate.lease().slot_s == clock.now
-    assert gate.state().rate_per_s == 5.0
+    limiter = SharedLimiter(path, 1.0, 10.0, clock=clock)
+    assert limiter.permit().slot_s == clock.now
+    assert limiter.state().rate_per_s == 5.0
 
 
 def test_threads_get_every_slot_once(path: Path, clock: Clock):
-    gate = SharedLimiter(path, 1.0, 1000.0, clock=clock)
+    limiter = SharedLimiter(path, 1.0, 1000.0, clock=clock)
     with ThreadPoolExecutor(8) as threads:
-        slots = sorted(threads.map(lambda _: gate.lease().slot_s, range(800)))
+        slots = sorted(threads.map(lambda _: limiter.permit().slot_s, range(800)))
     assert slots == pytest.approx([clock.now + number / 1000 for number in range(800)])
 
 
 def test_answers_and_refusals_are_counted(path: Path, clock: Clock):
-    gate = SharedLimiter(path, 1.0, 10.0, clock=clock)
+    limiter = SharedLimiter(path, 1.0, 10.0, clock=clock)
     for status in (200, 200, 404, 429, 500):
-        gate.report(Feedback(status, clock.now))
-    counts = gate.counts()
+        limiter.report(Feedback(status, clock.now))
+    counts = limiter.counts()
     assert (counts.answered, counts.refused, counts.granted_per_s) == (3, 1, 2.0)
 
 
 def test_a_permit_is_waited_for_and_given_at_its_slot(path: Path, clock: Clock):
-    permits = RateLimiter([SharedLimiter(path, 1.0, 10.0, clock=clock)], clock=clock, sleep=clock.sleep)
+    rate_limiter = RateLimiter([SharedLimiter(path, 1.0, 10.0, clock=clock)], clock=clock, sleep=clock.sleep)
     times = []
     for _ in range(4):
-        assert permits.take() is not None
+        assert rate_limiter.take() is not None
         times.append(clock.now)
     assert [later - earlier for earlier, later in pairwise(times)] == pytest.approx([0.1] * 3)
 
@@ -194,15 +194,15 @@ def test_a_permit_is_waited_for_and_given_at_its_slot(path: Path, clock: Clock):
 def test_a_request_needs_a_permit_of_the_budget_and_of_each_cap(tmp_path: Path, path: Path, clock: Clock):
     budget = SharedLimiter(path, 1.0, 10.0, clock=clock)
     cap = LimiterSpec(tmp_path / "own.permit", 2.0, 2.0, 2.0).open(clock)
-    permits = RateLimiter([budget, cap], clock=clock, sleep=clock.sleep)
+    rate_limiter = RateLimiter([budget, cap], clock=clock, sleep=clock.sleep)
     times = []
     for _ in range(4):
-        lease = permits.take()
-        assert lease is not None
-        times.append(lease.slot_s)
+        permit = rate_limiter.take()
+        assert permit is not None
+        times.append(permit.slot_s)
     assert [later - earlier for earlier, later in pairwise(times)] == pytest.approx([0.5] * 3)
 
-    permits.report(Feedback(429, clock.now))
+    rate_limiter.report(Feedback(429, clock.now))
     assert (budget.counts().refused, cap.counts().refused) == (1, 0)
 
 
@@ -214,42 +214,42 @@ def test_a_sleeper_notices_a_pause_made_by_another_process(path: Path, clock: Cl
         if other.counts().refused == 0:
             other.report(Feedback(429, clock.now, retry_after_s=60.0))
 
-    permits = RateLimiter([SharedLimiter(path, 1.0, 0.5, clock=clock)], clock=clock, sleep=sleep)
-    permits.take()
+    rate_limiter = RateLimiter([SharedLimiter(path, 1.0, 0.5, clock=clock)], clock=clock, sleep=sleep)
+    rate_limiter.take()
     began = clock.now
-    permits.take()
+    rate_limiter.take()
     assert clock.now >= began + 60.0
 
 
 def test_a_sleeper_notices_that_the_pause_is_over(path: Path, clock: Clock):
-    gate = SharedLimiter(path, 1.0, 10.0, clock=clock)
-    gate.report(Feedback(429, clock.now))
-    probe = gate.lease()
+    limiter = SharedLimiter(path, 1.0, 10.0, clock=clock)
+    limiter.report(Feedback(429, clock.now))
+    probe = limiter.permit()
     clock.now = probe.slot_s
 
     def sleep(seconds: float) -> None:
         clock.sleep(seconds)
-        gate.report(Feedback(200, probe.slot_s))
+        limiter.report(Feedback(200, probe.slot_s))
 
-    lease = RateLimiter([gate], clock=clock, sleep=sleep).take()
-    assert lease is not None
-    assert lease.slot_s - probe.slot_s == pytest.approx(1 / 9.5)
+    permit = RateLimiter([limiter], clock=clock, sleep=sleep).take()
+    assert permit is not None
+    assert permit.slot_s - probe.slot_s == pytest.approx(1 / 9.5)
 
 
 def test_a_stop_ends_the_wait_without_a_permit(path: Path, clock: Clock):
     stop = threading.Event()
-    gate = SharedLimiter(path, 1.0, 10.0, clock=clock)
-    gate.report(Feedback(429, clock.now, retry_after_s=600.0))
+    limiter = SharedLimiter(path, 1.0, 10.0, clock=clock)
+    limiter.report(Feedback(429, clock.now, retry_after_s=600.0))
     began = clock.now
 
     def sleep(seconds: float) -> None:
         clock.sleep(seconds)
         stop.set()
 
-    permits = RateLimiter([gate], clock=clock, sleep=sleep)
-    assert permits.take(stop) is None
+    rate_limiter = RateLimiter([limiter], clock=clock, sleep=sleep)
+    assert rate_limiter.take(stop) is None
     assert clock.now - began <= 0.05
-    assert permits.take(stop) is None
+    assert rate_limiter.take(stop) is None
 
 
 TAKER = """
@@ -309,13 +309,13 @@ def test_a_process_killed_while_it_holds_the_record_holds_it_no_more(path: Path)
     assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"
     kill(holder)
-    assert SharedLimiter(path, 1.0, 10.0).lease().rate_per_s == 10.0
+    assert SharedLimiter(path, 1.0, 10.0).permit().rate_per_s == 10.0
 
 
 def test_gates_leave_no_file_open(path: Path):
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(3):
-        permits = RateLimiter([SharedLimiter(path, 1.0, 1000.0)])
-        permits.take()
-        permits.close()
+        rate_limiter = RateLimiter([SharedLimiter(path, 1.0, 1000.0)])
+        rate_limiter.take()
+        rate_limiter.close()
     assert len(os.listdir("/proc/self/fd")) == before

@@ -3,19 +3,19 @@
 from stagingest.http.retry import CircuitBreaker, Health
 
 
-def after(circuit: CircuitBreaker, *signs: Health, now_s: float = 0.0) -> CircuitBreaker:
+def after(breaker: CircuitBreaker, *signs: Health, now_s: float = 0.0) -> CircuitBreaker:
     for sign in signs:
-        circuit = circuit.after(sign, now_s)
-    return circuit
+        breaker = breaker.after(sign, now_s)
+    return breaker
 
 
-def probes(circuit: CircuitBreaker, sign: Health, until_s: float) -> list[float]:
+def probes(breaker: CircuitBreaker, sign: Health, until_s: float) -> list[float]:
     """When probes are sent to a provider that answers each with `sign`, looked at every second."""
     sent = []
     for now_s in range(int(until_s)):
-        if circuit.may_probe(now_s):
+        if breaker.may_probe(now_s):
             sent.append(float(now_s))
-            circuit = circuit.probed(now_s).after(sign, now_s)
+            breaker = breaker.probed(now_s).after(sign, now_s)
     return sent
 
 

@@ -17,8 +17,8 @@ SLICE_S = 0.05
 class Door(Protocol):
     """What a fleet takes its permits from: a `limiter.Gate`, or one made of `pace` alone."""
 
-    def lease(self) -> Permit: ...
-    def stale(self, lease: Permit) -> bool: ...
+    def permit(self) -> Permit: ...
+    def stale(self, permit: Permit) -> bool: ...
     def report(self, seen: Feedback) -> object: ...
 
 
@@ -124,7 +124,7 @@ class Fleet:
         self._events: list[tuple[float, int, int, object]] = []
         self._count = 0
         self.now_s = 0.0
-        self.tally = Tally()
+        self.counts = Tally()
 
     def clock(self) -> float:
         return self.now_s
@@ -143,7 +143,7 @@ class Fleet:
                 self._arrive(process, what)
             else:
                 self._end(process, what)
-        return self.tally
+        return self.counts
 
     def _at(self, at_s: float, process: int, what: object) -> None:
         self._count += 1
@@ -151,31 +151,31 @@ class Fleet:
 
     def _ask(self, process: int) -> None:
         if self._idle[process] and self._lease[process] is None:
-            self._lease[process] = self._door.lease()
+            self._lease[process] = self._door.permit()
             self._wake(process)
 
     def _wake(self, process: int) -> None:
-        lease = self._lease[process]
-        assert lease is not None
-        if self._door.stale(lease):
-            lease = self._lease[process] = self._door.lease()
-        if lease.slot_s > self.now_s:
-            self._at(min(lease.slot_s, self.now_s + SLICE_S), process, None)
+        permit = self._lease[process]
+        assert permit is not None
+        if self._door.stale(permit):
+            permit = self._lease[process] = self._door.permit()
+        if permit.slot_s > self.now_s:
+            self._at(min(permit.slot_s, self.now_s + SLICE_S), process, None)
             return
         self._lease[process] = None
         self._idle[process] -= 1
-        self._at(self.now_s + self._half_trip(), process, lease)
+        self._at(self.now_s + self._half_trip(), process, permit)
         self._ask(process)
 
     def _half_trip(self) -> float:
         return LATENCY_S / 2 * self._dice.lognormvariate(0, 0.3)
 
-    def _arrive(self, process: int, lease: Permit) -> None:
+    def _arrive(self, process: int, permit: Permit) -> None:
         answer = self._provider(self.now_s)
-        self.tally.answered += answer.status == 200
-        self.tally.refused += answer.status == 429
+        self.counts.answered += answer.status == 200
+        self.counts.refused += answer.status == 429
         told = (answer.limit, answer.remaining, answer.reset_in_s, answer.retry_after_s)
-        seen = Feedback(answer.status, lease.slot_s, *told)
+        seen = Feedback(answer.status, permit.slot_s, *told)
         self._at(self.now_s + self._half_trip(), process, seen)
 
     def _end(self, process: int, seen: object) -> None:
@@ -218,13 +218,13 @@ class Scene:
     cap_per_s: float | None = None
     dies_s: float = math.inf
 
-    def play(self, gate: Callable[[Callable[[], float]], Door], seed: int) -> Tally:
+    def play(self, limiter: Callable[[Callable[[], float]], Door], seed: int) -> Tally:
         """The tally of a fleet of two processes that takes its permits from `gate(clock)`."""
         per_s = self.allowed / self.seconds
         lanes = max(4, math.ceil(1.5 * per_s * LATENCY_S))
         each = lanes if self.dies_s < math.inf else math.ceil(lanes / 2)
         fleet = Fleet(self.make(random.Random(seed)), processes=2, lanes=each, seed=seed, dies_s=self.dies_s)
-        return fleet.run(gate(fleet.clock), self.seconds)
+        return fleet.run(limiter(fleet.clock), self.seconds)
 
 
 _MINUTE = 60.0

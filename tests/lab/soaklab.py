@@ -227,7 +227,7 @@ class _Place:
     def retry(self) -> int:
         """Make due again the chunks that were given up because processes died with them; how many there are."""
         with Manifest.read(self.staging) as manifest:
-            held = len(staging_manifest.chunks(manifest, [Outcome.QUARANTINED]))
+            held = len(staging_manifest.given_up_chunks(manifest, [Outcome.QUARANTINED]))
         if held:
             subprocess.run(
                 [*COMMAND, "retry", "--outcome", "quarantined"], cwd=self.root, env=self.environ("retry"), check=True,

@@ -23,7 +23,7 @@ def chunk(*symbols: str, window: Window = JUNE) -> Chunk:
     return Chunk(SERIES, symbols, window)
 
 
-def ack(what: Chunk, outcome: Outcome = Outcome.STAGED, *, covers: bool = True, **more: object) -> Commit:
+def commit(what: Chunk, outcome: Outcome = Outcome.STAGED, *, covers: bool = True, **more: object) -> Commit:
     staged = outcome is Outcome.STAGED
     part = PartFile("p", 10, "aa", 2) if staged else None
     rows = tuple((symbol, 1) for symbol in what.symbols) if staged else ()
@@ -40,34 +40,34 @@ def manifest(tmp_path: Path):  # type: ignore[no-untyped-def]
 def test_what_is_planned_is_open_until_it_is_recorded(manifest: Manifest) -> None:
     first, second = chunk("A", "B"), chunk("C")
     manifest.plan([first, second], "run")
-    manifest.record([ack(first)])
+    manifest.record([commit(first)])
     assert manifest.open_chunks(SERIES) == [second]
 
 
 def test_entries_come_back_as_they_were_recorded(manifest: Manifest) -> None:
     manifest.plan([chunk("A", "B"), chunk("C")], "run")
-    recorded = manifest.record([ack(chunk("A", "B")), ack(chunk("C"), Outcome.EMPTY)])
+    recorded = manifest.record([commit(chunk("A", "B")), commit(chunk("C"), Outcome.EMPTY)])
     assert list(manifest.entries()) == recorded
     assert list(manifest.entries(after=recorded[0].seq)) == recorded[1:]
 
 
 def test_an_entry_covers_its_symbols_whether_they_had_rows_or_not(manifest: Manifest) -> None:
     manifest.plan([chunk("A", "B"), chunk("C"), chunk("D")], "run")
-    manifest.record([ack(chunk("A", "B")), ack(chunk("C"), Outcome.EMPTY), ack(chunk("D"), covers=False)])
+    manifest.record([commit(chunk("A", "B")), commit(chunk("C"), Outcome.EMPTY), commit(chunk("D"), covers=False)])
     assert manifest.coverage(SERIES) == {"A": [JUNE], "B": [JUNE], "C": [JUNE]}
 
 
 def test_entries_with_a_complaint_do_not_cover(manifest: Manifest) -> None:
     manifest.plan([chunk("A")], "run")
-    (entry,) = manifest.record([ack(chunk("A"))])
+    (entry,) = manifest.record([commit(chunk("A"))])
     assert manifest.coverage(SERIES, frozenset({entry.seq})) == {}
 
 
 def test_children_are_open_when_their_parent_is_closed(manifest: Manifest) -> None:
     parent = chunk("A", "B", "C")
     manifest.plan([parent], "run")
-    split = ack(parent, Outcome.SPLIT, covers=False)
-    manifest.record([Commit(split.order, split.result, False, NOW, 1, "", parent.halves())])
+    split = commit(parent, Outcome.SPLIT, covers=False)
+    manifest.record([Commit(split.task, split.result, False, NOW, 1, "", parent.halves())])
     assert sorted(child.symbols for child in manifest.open_chunks()) == [("A", "B"), ("C",)]
 
 
@@ -75,7 +75,7 @@ def test_a_voided_symbol_is_covered_by_later_entries_only(manifest: Manifest) ->
     july = Window(date(2024, 7, 1), date(2024, 8, 1))
     manifest.plan([chunk("A", "B"), chunk("A", window=july)], "run")
     edge = SessionDigest("A", date(2024, 6, 3), "digest")
-    old, new = manifest.record([ack(chunk("A", "B"), edges=(edge,)), ack(chunk("A", window=july))])
+    old, new = manifest.record([commit(chunk("A", "B"), edges=(edge,)), commit(chunk("A", window=july))])
     assert manifest.edges(SERIES) == {"A": {edge.session: "digest"}}
     manifest.void(SERIES, ["A"], new.seq - 1)
     assert manifest.coverage(SERIES) == {"A": [july], "B": [JUNE]}
@@ -85,9 +85,9 @@ def test_a_voided_symbol_is_covered_by_later_entries_only(manifest: Manifest) ->
 
 def test_a_lost_file_no_longer_covers_and_names_its_reason(manifest: Manifest) -> None:
     manifest.plan([chunk("A")], "run")
-    (entry,) = manifest.record([ack(chunk("A"))])
+    (entry,) = manifest.record([commit(chunk("A"))])
     assert list(manifest.files()) == [(entry.seq, "data/x/p.parquet", 10)]
-    manifest.lose({entry.seq: "gone"})
+    manifest.mark_lost({entry.seq: "gone"})
     assert manifest.coverage(SERIES) == {}
     assert list(manifest.files()) == []
     assert [(e.outcome, e.reason) for e in manifest.entries()] == [(Outcome.LOST, "gone")]
@@ -97,18 +97,18 @@ def test_a_failing_record_changes_nothing(manifest: Manifest) -> None:
     manifest.plan([chunk("A")], "run")
     broken = Commit(Task("run", 1, chunk("A")), TaskResult(Outcome.EMPTY, None, NOW), True, NOW, 1)  # type: ignore[arg-type]
     with pytest.raises(StagingError, match="NOT NULL"):
-        manifest.record([ack(chunk("A")), broken])
+        manifest.record([commit(chunk("A")), broken])
     assert list(manifest.entries()) == []
     assert manifest.open_chunks() == [chunk("A")]
 
 
 def test_the_tally_counts_the_last_word_on_each_chunk(manifest: Manifest) -> None:
     manifest.plan([chunk("A"), chunk("B")], "run")
-    manifest.record([ack(chunk("A"), Outcome.FAILED, covers=False)])
+    manifest.record([commit(chunk("A"), Outcome.FAILED, covers=False)])
     manifest.plan([chunk("A")], "again")
-    manifest.record([ack(chunk("A"))])
-    (tally,) = manifest.tallies()
-    assert (tally.open, dict(tally.outcomes)) == (1, {"staged": (1, 2, 10)})
+    manifest.record([commit(chunk("A"))])
+    (counts,) = manifest.tallies()
+    assert (counts.open, dict(counts.outcomes)) == (1, {"staged": (1, 2, 10)})
     assert staging_manifest.problems(manifest) == []
 
 
@@ -139,14 +139,14 @@ def test_reading_works_while_a_writer_is_at_work(tmp_path: Path) -> None:
         writer.plan([chunk("A")], "run")
         with Manifest.read(tmp_path) as reader:
             assert reader.open_chunks() == [chunk("A")]
-            writer.record([ack(chunk("A"))])
+            writer.record([commit(chunk("A"))])
             assert len(list(reader.entries())) == 1
 
 
 def test_loads_remember_what_targets_took_and_what_was_wrong(tmp_path: Path) -> None:
     with Manifest.write(tmp_path) as manifest, Loads(tmp_path, writable=True) as loads:
         manifest.plan([chunk("A"), chunk("B")], "run")
-        first, _ = manifest.record([ack(chunk("A")), ack(chunk("B"))])
+        first, _ = manifest.record([commit(chunk("A")), commit(chunk("B"))])
         loads.remember("db", manifest.staging_id, [first.seq])
         loads.complain(2, "data/x/p.parquet", "flipped")
         assert manifest.loaded() == {"alpaca/stock-bars": {"db": 1}}
@@ -169,7 +169,7 @@ def test_a_transaction_inside_another_is_part_of_it(manifest: Manifest) -> None:
 
     def fail() -> None:
         with manifest.transaction():
-            manifest.record([ack(chunk("A"))])
+            manifest.record([commit(chunk("A"))])
             raise KeyError
 
     with pytest.raises(KeyError):
@@ -186,7 +186,7 @@ def test_a_staging_directory_of_the_first_version_is_opened_and_led_on(tmp_path:
     with Manifest.read(tmp_path) as old:
         assert old.open_chunks() == [chunk("A")]
     with Manifest.write(tmp_path) as manifest:
-        assert (manifest.staging_id, manifest.open_chunks(), staging_manifest.read(manifest)) == (
+        assert (manifest.staging_id, manifest.open_chunks(), staging_manifest.crashes(manifest)) == (
             identity,
             [chunk("A")],
             {},
@@ -194,8 +194,8 @@ def test_a_staging_directory_of_the_first_version_is_opened_and_led_on(tmp_path:
 
 
 def test_deaths_are_counted_over_runs_until_the_chunk_is_had(manifest: Manifest) -> None:
-    staging_manifest.add(manifest, ["a", "b"])
-    staging_manifest.add(manifest, ["a"])
-    assert staging_manifest.read(manifest) == {"a": 2, "b": 1}
-    staging_manifest.clear(manifest, ["a"])
-    assert staging_manifest.read(manifest) == {"b": 1}
+    staging_manifest.add_crashes(manifest, ["a", "b"])
+    staging_manifest.add_crashes(manifest, ["a"])
+    assert staging_manifest.crashes(manifest) == {"a": 2, "b": 1}
+    staging_manifest.clear_crashes(manifest, ["a"])
+    assert staging_manifest.crashes(manifest) == {"b": 1}

@@ -779,14 +779,14 @@ def test_a_real_manifest_is_loaded_and_told_what_was_taken(tmp_path: Path, db: P
     made = Staging(tmp_path / "staging")
     good, bad = made.bars("A B", 0, 3), made.bars("C", 0, 3)
     made.file(bad).unlink()
-    acks = []
+    commits = []
     for entry in (good, bad):
         part = PartFile("part", entry.bytes, entry.sha256, entry.rows)
         result = TaskResult(Outcome.STAGED, asked_at=NOON, part=part, symbol_rows=entry.symbol_rows)
-        acks.append(Commit(Task("run", entry.seq, entry.chunk), result, True, NOON, 1, entry.path))
+        commits.append(Commit(Task("run", entry.seq, entry.chunk), result, True, NOON, 1, entry.path))
     with Manifest.write(made.root) as manifest:
         manifest.plan([good.chunk, bad.chunk], "run")
-        manifest.record(acks)
+        manifest.record(commits)
     with Staged(made.root) as source:
         summary = load([source], DuckDB(db))
     assert (summary.entries, summary.rows, [skipped.path for skipped in summary.skipped]) == (1, 6, [bad.path])

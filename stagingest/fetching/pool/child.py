@@ -93,12 +93,12 @@ class ChildProcess:
         _die_with(life)
         os.umask(0o077)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        desk = _TaskLoop(socket.socket(fileno=link))
-        desk.say(BORN, os.getpid(), b"%d" % server_pid)
+        loop = _TaskLoop(socket.socket(fileno=link))
+        loop.say(BORN, os.getpid(), b"%d" % server_pid)
         if self.hold:
             held = os.open(self.hold, os.O_RDONLY | os.O_CREAT, 0o600)  # open until the process ends
             platform.lock(held, shared=True)
-        return desk.serve(self.lanes)
+        return loop.serve(self.lanes)
 
 
 def spawned(link: int, life: int, lanes: int, hold: str) -> NoReturn:

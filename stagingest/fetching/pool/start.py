@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from multiprocessing import forkserver, resource_tracker
 from typing import Protocol
 
-from stagingest.fetching.pool.child import ChildProcess
+from stagingest.fetching.pool.child import ChildProcess, spawned
 from stagingest.system import platform
 
 _STATUS = struct.Struct("qq")  # what the fork server tells of a child: its pid, later its exit code
@@ -45,7 +45,7 @@ def warm(preload: Sequence[str]) -> None:
         return
     # The tracker's own start unblocks SIGINT again, so it goes first.
     resource_tracker.ensure_running()
-    forkserver.set_forkserver_preload(["stagingest.fetching.pool.child", *preload])
+    forkserver.set_forkserver_preload([ChildProcess.__module__, *preload])
     with _deaf():
         forkserver.ensure_running()
 
@@ -92,7 +92,7 @@ class _Spawned:
     def __init__(self, theirs: socket.socket, child: ChildProcess) -> None:
         life, self._life = os.pipe()
         words = (theirs.fileno(), life, child.lanes, str(child.hold or ""), _sys_path())
-        imports = "import sys; sys.path[:] = words[4]; from stagingest.desk import spawned"
+        imports = f"import sys; sys.path[:] = words[4]; from {spawned.__module__} import spawned"
         code = f"words = {words!r}; {imports}; spawned(*words[:4])"
         try:
             with _deaf():

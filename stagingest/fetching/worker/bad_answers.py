@@ -32,14 +32,14 @@ class BadAnswers:
         self._lock = threading.Lock()
 
     def decision(
-        self, error: PageError, read: Callable[[bytes], object], order: Task, budget: str, body: bytes, attempt: int
+        self, error: PageError, read: Callable[[bytes], object], task: Task, budget: str, body: bytes, attempt: int
     ) -> classify.Decision:
         """What such an answer means.
 
         Args:
             error: why `body` is no page.
             read: what refused it.
-            order: what it was to answer.
+            task: what it was to answer.
             budget: says which keys it may repeat.
             body: the whole body of an answer of status 200.
             attempt: as in `verdict.classify`.
@@ -51,11 +51,11 @@ class BadAnswers:
         if _is_no_json(body):
             beginning = model_secrets.plain(clean[: 4 * _BEGINNING].decode(errors="replace").strip(), _BEGINNING)
             text = f"the answer is not JSON but begins {beginning!r}" if beginning else "the answer is empty"
-        decision = classify.malformed(text, attempt, len(order.chunk.symbols))
+        decision = classify.malformed(text, attempt, len(task.chunk.symbols))
         if _is_no_json(body):
             # Asking for less helps a page that broke; what no provider wrote, a proxy will write for any question.
             decision = replace(classify.malformed(text, attempt, 1), tries=2, not_json=True)
-        kept = self._keep(order, clean)
+        kept = self._keep(task, clean)
         return replace(decision, reason=f"{decision.reason} (kept in {kept})") if kept else decision
 
     def shown(self, names: Iterable[str], budget: str) -> set[str]:
@@ -64,13 +64,13 @@ class BadAnswers:
         clean = (redacted(name.encode(), secrets).decode() for name in sorted(names)[:_NAMES])
         return {model_secrets.plain(name, _NAME_CHARACTERS) for name in clean}
 
-    def _keep(self, order: Task, body: bytes) -> str:
+    def _keep(self, task: Task, body: bytes) -> str:
         """Write the beginning of a body, unless enough are kept; its path relative to the root, '' when it is not."""
         with self._lock:
             if self._kept >= BODIES_KEPT:
                 return ""
             self._kept += 1
-            return parts.keep_body(self._root, f"{order.part}-{self._kept}", body[:KEPT_BYTES])
+            return parts.keep_body(self._root, f"{task.part}-{self._kept}", body[:KEPT_BYTES])
 
 
 def _reason(read: Callable[[bytes], object], clean: bytes) -> str:

@@ -1,4 +1,4 @@
-"""How one order is going in a worker, and how it ends."""
+"""How one task is going in a worker, and how it ends."""
 
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -19,9 +19,9 @@ CAPTURE_SPAN = timedelta(minutes=10)
 
 @dataclass(slots=True)
 class TaskProgress:
-    """How an order is going."""
+    """How a task is going."""
 
-    order: Task
+    task: Task
     endpoint: Endpoint
     pages: list[pa.Table] = field(default_factory=list)
     unknown: set[str] = field(default_factory=set)
@@ -60,20 +60,20 @@ class TaskProgress:
     @property
     def canary(self) -> bool:
         """Whether nobody has heard of the provider in this run yet."""
-        return self.order.canary and not self.page_count
+        return self.task.canary and not self.page_count
 
-    def beat(self, waiting: str = "") -> Heartbeat:
+    def heartbeat(self, waiting: str = "") -> Heartbeat:
         """A sign of life."""
-        return Heartbeat(self.order.run, self.order.number, replace(self.cost, pages=self.page_count), waiting)
+        return Heartbeat(self.task.run, self.task.number, replace(self.cost, pages=self.page_count), waiting)
 
     def result(self, outcome: Outcome, reason: str = "") -> TaskResult:
-        """The answer to the order, with its counts."""
+        """The answer to the task, with its counts."""
         cost = replace(self.cost, pages=self.page_count)
         return TaskResult(outcome, reason, self.asked_at, unknown=tuple(sorted(self.unknown)), cost=cost)
 
 
 class OutcomeError(Exception):
-    """The order ends here, with this decision's outcome; `again` says that it may be asked anew, once."""
+    """The task ends here, with this decision's outcome; `again` says that it may be asked anew, once."""
 
     def __init__(
         self,

@@ -69,7 +69,7 @@ def joined(tables: Sequence[pa.Table], key: Sequence[str]) -> pa.Table:
     table = (pa.concat_tables(tables).unify_dictionaries() if len(tables) > 1 else tables[0]).combine_chunks()
     if _ascending(table, key):
         return table
-    # Arrow sorts no dictionaries: this path, for pages out of order, works on plain text.
+    # Arrow sorts no dictionaries: this path, for pages out of task, works on plain text.
     table = _plain_table(table).sort_by([(name, "ascending") for name in key])
     same = _same_as_before(table, key)
     if not pc.any(same).as_py():
@@ -192,7 +192,7 @@ def _edges_of(rows: pa.Table, symbol: str) -> "Iterator[SessionDigest]":
 
 @dataclass(frozen=True, slots=True)
 class WrittenPart:
-    """A written file, the rows of each symbol in it, and its edges when the order wants them."""
+    """A written file, the rows of each symbol in it, and its edges when the task wants them."""
 
     part: PartFile
     symbol_rows: tuple[tuple[str, int], ...]
@@ -200,9 +200,9 @@ class WrittenPart:
 
 
 def stage(
-    root: Path, staging_id: str, order: Task, endpoint: Endpoint, pages: Sequence[pa.Table], asked_at: datetime
+    root: Path, staging_id: str, task: Task, endpoint: Endpoint, pages: Sequence[pa.Table], asked_at: datetime
 ) -> WrittenPart:
-    """Write the pages of an order as its part.
+    """Write the pages of a task as its part.
 
     Raises:
         ConflictError: rows of one key that differ.
@@ -211,11 +211,11 @@ def stage(
     kind = dataset(endpoint.dataset)
     history = endpoint.kind is Coverage.HISTORY
     rows = joined(pages, (kind.columns[0].name, kind.time) if history else (kind.columns[0].name,))
-    days = _session_dates(rows, kind, order) if history else None
-    table = staged(rows, kind, _constants(endpoint, order.chunk, asked_at), days)
+    days = _session_dates(rows, kind, task) if history else None
+    table = staged(rows, kind, _constants(endpoint, task.chunk, asked_at), days)
     runs = symbol_runs(table.column(kind.symbol))
-    part = parts.write_part(root, order.part, table, footer(staging_id, order, kind.schema, asked_at))
-    return WrittenPart(part, symbol_rows(runs), edges(table, runs) if order.adjusted else ())
+    part = parts.write_part(root, task.part, table, footer(staging_id, task, kind.schema, asked_at))
+    return WrittenPart(part, symbol_rows(runs), edges(table, runs) if task.adjusted else ())
 
 
 def _constants(endpoint: Endpoint, chunk: Chunk, asked_at: datetime) -> dict[str, Constant]:
@@ -227,5 +227,5 @@ def _constants(endpoint: Endpoint, chunk: Chunk, asked_at: datetime) -> dict[str
     return constants
 
 
-def _session_dates(rows: pa.Table, kind: Dataset, order: Task) -> pa.Array:
-    return session_dates(rows.column(kind.time).combine_chunks(), order.chunk.series, order.chunk.window)
+def _session_dates(rows: pa.Table, kind: Dataset, task: Task) -> pa.Array:
+    return session_dates(rows.column(kind.time).combine_chunks(), task.chunk.series, task.chunk.window)

@@ -1,4 +1,4 @@
-"""What crosses the border of a worker process: its set-up, orders in, results and signs of life out.
+"""What crosses the border of a worker process: its set-up, tasks in, results and signs of life out.
 
 Light on purpose: the supervisor imports this module, the libraries are imported by the worker's `lanes` only.
 """
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 _lanes: "ChunkFetcher | None" = None
 
 
-def setup(note: Callable[[object], None], with_: WorkerSetup) -> None:
-    """Make this process a worker; called once before its first order."""
+def setup(notify: Callable[[object], None], with_: WorkerSetup) -> None:
+    """Make this process a worker; called once before its first task."""
     from stagingest.fetching.worker.chunk import ChunkFetcher
 
     global _lanes
-    _lanes = ChunkFetcher(note, with_)
+    _lanes = ChunkFetcher(notify, with_)
 
 
-def fetch_chunk(order: Task) -> TaskResult:
-    """Carry out an order in this process. Raises OSError when its file cannot be written."""
+def fetch_chunk(task: Task) -> TaskResult:
+    """Carry out a task in this process. Raises OSError when its file cannot be written."""
     assert _lanes is not None
     try:
-        return _lanes.fetch(order)
+        return _lanes.fetch(task)
     except (StagingestError, OSError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001 -- a bug in reading one chunk must not cost the others
@@ -38,7 +38,7 @@ def fetch_chunk(order: Task) -> TaskResult:
 
 
 def abort() -> None:
-    """Make the orders of this process end promptly, whatever they wait for; harmless when there are none."""
+    """Make the tasks of this process end promptly, whatever they wait for; harmless when there are none."""
     if _lanes is not None:
         _lanes.abort()
 

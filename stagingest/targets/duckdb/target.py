@@ -87,7 +87,7 @@ class DuckDB:
             self._db.close()
             self._db = None
 
-    def taken(self, staging: str) -> frozenset[tuple[int, str]]:
+    def loaded_entries(self, staging: str) -> frozenset[tuple[int, str]]:
         """(seq, sha256) of every entry of that staging directory in the ledger."""
         return frozenset(self._all("SELECT seq, sha256 FROM ledger WHERE staging = $staging", staging=staging))
 
@@ -127,7 +127,7 @@ class DuckDB:
             self._enter(batch, now)
         return sum(receipts, Receipt(0, 0))
 
-    def expect(self, staging: str, windows: Sequence[dict[str, Any]]) -> None:
+    def record_open(self, staging: str, windows: Sequence[dict[str, Any]]) -> None:
         """Remember what a staging directory has planned and no answer for; writes only what is new."""
         rows = [{"staging": staging, **window} for window in windows]
         if not rows:
@@ -141,7 +141,7 @@ class DuckDB:
                 self._all("DELETE FROM open_windows WHERE staging = $staging", staging=staging)
                 self._all("INSERT INTO open_windows BY NAME SELECT * FROM expected")
 
-    def settle(self) -> None:
+    def finish(self) -> None:
         """CHECKPOINT: everything taken so far leaves the write-ahead log."""
         self._all("CHECKPOINT")
 
@@ -222,7 +222,7 @@ class DuckDB:
                 now = self._clock().replace(tzinfo=None)
                 self._all("INSERT INTO schema_migrations VALUES ($number, $now)", number=number, now=now)
         if missing:
-            self.settle()
+            self.finish()
 
     def _version(self) -> int:
         """The version of our tables, 0 when there are none. Raises TargetError when they are not ours."""

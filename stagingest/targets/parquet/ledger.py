@@ -29,7 +29,7 @@ class ParquetLedger(Store):
     file = "ledger.sqlite"
     versions = (_SCHEMA,)
 
-    def taken(self, staging: str) -> frozenset[tuple[int, str]]:
+    def loaded_entries(self, staging: str) -> frozenset[tuple[int, str]]:
         """As `Target.taken`."""
         return frozenset(self.db.execute("SELECT seq, sha256 FROM ledger WHERE staging = ?", (staging,)))
 

@@ -83,9 +83,9 @@ class ParquetTree:
         assert self._ledger is not None, "open() comes first"
         return self._ledger
 
-    def taken(self, staging: str) -> frozenset[tuple[int, str]]:
+    def loaded_entries(self, staging: str) -> frozenset[tuple[int, str]]:
         """(seq, sha256) of every entry of that staging directory in the ledger."""
-        return self._book.taken(staging)
+        return self._book.loaded_entries(staging)
 
     def spans(self, near: Near) -> Iterator[Span]:
         """The windows that the ledger has rows for; at least those near by."""
@@ -130,10 +130,10 @@ class ParquetTree:
                 raise FullError(f"The disk of {self.root} is full.", said) from None
             raise TargetError(str(error), "Run the same load again.") from None
 
-    def expect(self, staging: str, windows: Sequence[dict[str, Any]]) -> None:
+    def record_open(self, staging: str, windows: Sequence[dict[str, Any]]) -> None:
         """Nothing: a tree has no view of its coverage."""
 
-    def settle(self) -> None:
+    def finish(self) -> None:
         """Nothing: every batch is durable when it is taken."""
 
     def size_bytes(self) -> int:

@@ -72,7 +72,7 @@ class Postgres:
             self._db.close()
             self._db = None
 
-    def taken(self, staging: str) -> frozenset[tuple[int, str]]:
+    def loaded_entries(self, staging: str) -> frozenset[tuple[int, str]]:
         """(seq, sha256) of every entry of that staging directory in the ledger."""
         rows = self._all("SELECT seq, sha256 FROM ledger WHERE staging = $1", staging)
         return frozenset((seq, digest) for seq, digest in rows)
@@ -107,7 +107,7 @@ class Postgres:
             self._enter(batch, now)
         return sum(receipts, Receipt(0, 0))
 
-    def expect(self, staging: str, windows: Sequence[dict[str, Any]]) -> None:
+    def record_open(self, staging: str, windows: Sequence[dict[str, Any]]) -> None:
         """Remember what a staging directory has planned and no answer for."""
         rows = [{"staging": staging, **window, "params": json.loads(window["params"])} for window in windows]
         with self._transaction():
@@ -115,7 +115,7 @@ class Postgres:
             if rows:
                 self._all(postgres_sql.EXPECT, json.dumps(rows, default=lambda value: value.isoformat()))
 
-    def settle(self) -> None:
+    def finish(self) -> None:
         """Nothing: every transaction is durable when it is committed."""
 
     def size_bytes(self) -> int:
