@@ -86,9 +86,9 @@ def scan(
 
 
 def _interval(timeframe: str | None) -> str | None:
-    from stagingest.providers.timeframe import Timeframe
+    from stagingest.providers.timeframe import BarTimeframe
 
-    return None if timeframe is None else Timeframe.parse(timeframe).interval
+    return None if timeframe is None else BarTimeframe.parse(timeframe).interval
 
 
 def _window(data: Dataset, start: str | date | None, end: str | date | None) -> Window | None:

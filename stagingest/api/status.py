@@ -11,21 +11,11 @@ from stagingest.staging.loads import read_complaints
 from stagingest.staging.manifest import EndpointCounts, Manifest
 from stagingest.system import locks, platform
 
-
-def status(staging: str | Path = "staging") -> "Status":
-    """How a staging directory stands: counts per endpoint, what is in flight, what failed and why.
-
-    Raises StagingError when it is none.
-    """
-
-    return standing(Path(staging))
-
-
 _FAILED = ("deferred", "failed", "lost", "capped", "conflict", "quarantined")
 
 
 @dataclass(frozen=True, slots=True)
-class DatasetStanding:
+class EndpointStatus:
     """Chunks of one endpoint by what became of them; `loaded` counts entries in each target's ledger."""
 
     endpoint: str
@@ -52,7 +42,7 @@ class Status:
 
     staging: str
     staging_id: str
-    datasets: tuple[DatasetStanding, ...]
+    datasets: tuple[EndpointStatus, ...]
     running: dict[str, Any] | None
     run_age_s: float | None
     loading: bool
@@ -62,11 +52,12 @@ class Status:
     free_bytes: int
 
 
-def standing(root: Path) -> Status:
-    """Read a staging directory; opens no target, takes no lock.
+def status(staging: str | Path = "staging") -> Status:
+    """How a staging directory stands: counts per endpoint, what is in flight, what failed and why.
 
-    Raises StagingError when `root` is no staging directory.
+    Raises StagingError when it is none.
     """
+    root = Path(staging)
     with Manifest.read(root, unseen=True) as manifest:
         staged = {seq for seq, _, _ in manifest.files()}
         complaints = {seq: why for seq, why in read_complaints(root, unseen=True).items() if seq in staged}
@@ -84,12 +75,12 @@ def standing(root: Path) -> Status:
         )  # fmt: skip
 
 
-def _dataset(counts: EndpointCounts, loaded: dict[str, int]) -> DatasetStanding:
+def _dataset(counts: EndpointCounts, loaded: dict[str, int]) -> EndpointStatus:
     def chunks(*names: str) -> int:
         return sum(counts.outcomes.get(name, (0, 0, 0))[0] for name in names)
 
     closed = sum(count for name, (count, _, _) in counts.outcomes.items() if name != "split")
-    return DatasetStanding(
+    return EndpointStatus(
         endpoint=counts.endpoint,
         planned=counts.open + closed,
         open=counts.open,

@@ -8,7 +8,7 @@ from typing import Final
 import orjson
 
 from stagingest.http.headers import LONGEST_WAIT_S, rate_headers, retry_after_s
-from stagingest.http.response import Fault, Reply
+from stagingest.http.response import Reply, TransportFault
 from stagingest.http.retry import Health
 from stagingest.model.secrets import plain
 
@@ -92,7 +92,7 @@ _PHRASES = {
 }
 
 
-def classify(exchange: Reply | Fault, *, attempt: int, symbols: int) -> Decision:
+def classify(exchange: Reply | TransportFault, *, attempt: int, symbols: int) -> Decision:
     """What an exchange means.
 
     Args:
@@ -100,7 +100,7 @@ def classify(exchange: Reply | Fault, *, attempt: int, symbols: int) -> Decision
         attempt: tries of this request so far, this one included, those answered `limited` not counted.
         symbols: how many symbols the request asked for.
     """
-    if isinstance(exchange, Fault):
+    if isinstance(exchange, TransportFault):
         return _of_fault(exchange, attempt, symbols)
     status = exchange.status
     if status == 200:
@@ -120,9 +120,9 @@ def classify(exchange: Reply | Fault, *, attempt: int, symbols: int) -> Decision
     return replace(_UNREADABLE, reason=reason) if status < 300 else Decision(Action.RETRY, reason)
 
 
-def sign(exchange: Reply | Fault) -> Health:
+def sign(exchange: Reply | TransportFault) -> Health:
     """What an exchange says about whether the provider can be asked at all."""
-    if isinstance(exchange, Fault):
+    if isinstance(exchange, TransportFault):
         return Health.UNREACHED if exchange.kind in ("dns", "connect") else Health.TROUBLED
     return Health.TROUBLED if exchange.status >= 500 or exchange.status in (408, 425) else Health.ANSWERED
 
@@ -134,7 +134,7 @@ def malformed(text: str, attempt: int, symbols: int) -> Decision:
     return replace(_UNREADABLE, reason=plain(text))
 
 
-def _of_fault(fault: Fault, attempt: int, symbols: int) -> Decision:
+def _of_fault(fault: TransportFault, attempt: int, symbols: int) -> Decision:
     if fault.kind == "decode":
         return malformed(fault.text, attempt, symbols)
     if fault.kind == "too_large" and symbols > 1:

@@ -21,7 +21,7 @@ from stagingest import __version__
 from stagingest.errors import UsageError
 from stagingest.http import response as http_response
 from stagingest.http.deadline import InFlightRequest, Watchdog
-from stagingest.http.response import Fault, Reply
+from stagingest.http.response import Reply, TransportFault
 from stagingest.model.page import Request, origin_parts
 from stagingest.model.secrets import plain, redacted
 
@@ -70,7 +70,7 @@ class Client:
             "Accept-Encoding": "gzip" if gzip else "identity",
         }
 
-    def send(self, origin: str, request: Request, headers: Mapping[str, str]) -> Reply | Fault:
+    def send(self, origin: str, request: Request, headers: Mapping[str, str]) -> Reply | TransportFault:
         """Ask once; the answer is whole or it is a fault. Thread-safe.
 
         Args:
@@ -89,15 +89,15 @@ class Client:
             self._watchdog.leave(exchange)
         reply = (
             answer
-            if isinstance(answer, Fault)
+            if isinstance(answer, TransportFault)
             else http_response.reply(*answer, headers.values(), monotonic() - started_s)
         )
         if exchange.ended:
-            reply = Fault(exchange.ended, _ENDED[exchange.ended])
-        if isinstance(reply, Fault):
+            reply = TransportFault(exchange.ended, _ENDED[exchange.ended])
+        if isinstance(reply, TransportFault):
             # A fault may quote a header, and a server may repeat a key in one.
             text = redacted(reply.text.encode(), headers.values()).decode()
-            return Fault(reply.kind, plain(f"{origin.partition('://')[2]}: {text}"))
+            return TransportFault(reply.kind, plain(f"{origin.partition('://')[2]}: {text}"))
         return reply
 
     def abort(self) -> None:
@@ -109,18 +109,18 @@ class Client:
         self._watchdog.close()
         self._adapter.close()
 
-    def _ask(self, question: "_Question", exchange: InFlightRequest) -> "_Answer | Fault":
+    def _ask(self, question: "_Question", exchange: InFlightRequest) -> "_Answer | TransportFault":
         if exchange.ended:
-            return Fault(exchange.ended, "")
+            return TransportFault(exchange.ended, "")
         try:
             return self._once(question, exchange)
         except http_response.SilenceError:
             # The server closed an idle connection while we wrote on it: no answer, so asked again, once.
             with suppress(http_response.SilenceError):
                 return self._once(question, exchange)
-            return Fault("reset", "the connection was closed before an answer, twice")
+            return TransportFault("reset", "the connection was closed before an answer, twice")
 
-    def _once(self, question: "_Question", exchange: InFlightRequest) -> "_Answer | Fault":
+    def _once(self, question: "_Question", exchange: InFlightRequest) -> "_Answer | TransportFault":
         """One try. Raises SilenceError when a connection that had answered before died without a word."""
         _lane.exchange = exchange
         exchange.restart()
@@ -148,7 +148,7 @@ class _Answer(NamedTuple):
     data: bytes
 
 
-def _read(raw: Any) -> _Answer | Fault:
+def _read(raw: Any) -> _Answer | TransportFault:
     """The answer whose head is `raw`, its body as it came over the wire. Raises what the libraries raise."""
     status, headers = raw.status, raw.headers
     refused = http_response.refused_head(status, headers)

@@ -36,7 +36,7 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class TransportFault:
     """Why there is no whole answer.
 
     Args:
@@ -59,18 +59,18 @@ class SilenceError(http.client.RemoteDisconnected):
     """The connection ended before the first byte of an answer."""
 
 
-def refused_head(status: int, headers: Mapping[str, str]) -> Fault | None:
+def refused_head(status: int, headers: Mapping[str, str]) -> TransportFault | None:
     """Why an answer with this head is not read, or None when it may be."""
     if 300 <= status < 400:
-        return Fault("redirect", f"answers {status}, a redirect to {_target(headers)}, which is not followed")
+        return TransportFault("redirect", f"answers {status}, a redirect to {_target(headers)}, which is not followed")
     if status < 200:
-        return Fault("truncated", f"an interim answer ({status}) and nothing after it")
+        return TransportFault("truncated", f"an interim answer ({status}) and nothing after it")
     coding = headers.get("transfer-encoding", "").lower()
     if coding not in ("", "chunked"):
-        return Fault("decode", f"the answer is transferred as {coding!r}, which was not asked for")
+        return TransportFault("decode", f"the answer is transferred as {coding!r}, which was not asked for")
     length = headers.get("content-length", "0")
     if not coding and not (length.isascii() and length.isdigit()):
-        return Fault("header", f"the length of the answer is {length!r}")
+        return TransportFault("header", f"the length of the answer is {length!r}")
     if not coding and status < 400 and int(length[:18]) > BODY_CAP:
         return too_large()
     return None
@@ -84,24 +84,24 @@ def _target(headers: Mapping[str, str]) -> str:
     return plain(host or "itself", 80)
 
 
-def too_large() -> Fault:
+def too_large() -> TransportFault:
     """A body that is not taken."""
-    return Fault("too_large", f"the answer has over {BODY_CAP:,} bytes")
+    return TransportFault("too_large", f"the answer has over {BODY_CAP:,} bytes")
 
 
 def reply(
     status: int, headers: Mapping[str, str], data: bytes, secrets: Iterable[str], elapsed_s: float
-) -> Reply | Fault:
+) -> Reply | TransportFault:
     """The answer whose body came as `data`; an error repeats none of the secrets."""
     coding = headers.get("content-encoding", "").strip().lower()
     body = inflated(data, coding) if status < 400 else error_text(data, coding, secrets)
-    if isinstance(body, Fault):
+    if isinstance(body, TransportFault):
         return body
     kept = {name: headers[name] for name in _KEPT if name in headers}
     return Reply(status, kept, body, http_date(headers.get("date", "")), elapsed_s)
 
 
-def inflated(data: bytes, coding: str) -> bytes | Fault:
+def inflated(data: bytes, coding: str) -> bytes | TransportFault:
     """The body that was sent as `data` under a Content-Encoding.
 
     A gzip stream counts only with its end mark and nothing after it, and as long as it stays below 200 times its
@@ -110,18 +110,18 @@ def inflated(data: bytes, coding: str) -> bytes | Fault:
     if coding in ("", "identity"):
         return data
     if coding not in ("gzip", "x-gzip"):
-        return Fault("decode", f"the answer is encoded as {coding!r}, which was not asked for")
+        return TransportFault("decode", f"the answer is encoded as {coding!r}, which was not asked for")
     decoder = zlib.decompressobj(31)
     cap = min(BODY_CAP, max(RATIO_FREE, RATIO_CAP * len(data)))
     try:
         body = decoder.decompress(data, cap + 1)
     except zlib.error:
-        return Fault("decode", "the compressed answer is damaged")
+        return TransportFault("decode", "the compressed answer is damaged")
     if len(body) > cap:
-        return Fault("decode", f"the compressed answer inflates to over {cap:,} bytes")
+        return TransportFault("decode", f"the compressed answer inflates to over {cap:,} bytes")
     if not decoder.eof:
-        return Fault("decode", "the compressed answer is cut short")
-    return Fault("decode", "the compressed answer has bytes after its end") if decoder.unused_data else body
+        return TransportFault("decode", "the compressed answer is cut short")
+    return TransportFault("decode", "the compressed answer has bytes after its end") if decoder.unused_data else body
 
 
 def error_text(data: bytes, coding: str, secrets: Iterable[str]) -> bytes:
@@ -145,7 +145,7 @@ def causes(error: BaseException) -> Iterator[BaseException]:
             todo += [other for other in linked if isinstance(other, BaseException)]
 
 
-def head_fault(error: BaseException, *, asked: bool, proxied: bool) -> Fault:
+def head_fault(error: BaseException, *, asked: bool, proxied: bool) -> TransportFault:
     """The fault of an exchange that brought no response head.
 
     Args:
@@ -159,41 +159,45 @@ def head_fault(error: BaseException, *, asked: bool, proxied: bool) -> Fault:
     if not asked:
         return _connect_fault(found, " through the proxy" if proxied else "")
     if _first(found, TimeoutError):
-        return Fault("timeout", "no answer for too long")
+        return TransportFault("timeout", "no answer for too long")
     if _first(found, ConnectionError, ssl.SSLError):
-        return Fault("reset", "the connection was closed before an answer")
+        return TransportFault("reset", "the connection was closed before an answer")
     if _first(found, http.client.LineTooLong, ValueError) or any(
         type(cause) is http.client.HTTPException for cause in found
     ):
-        return Fault("header", "the answer's headers are too many, too long or contradict each other")
-    return Fault("truncated", "the answer is not HTTP")
+        return TransportFault("header", "the answer's headers are too many, too long or contradict each other")
+    return TransportFault("truncated", "the answer is not HTTP")
 
 
-def _connect_fault(found: list[BaseException], way: str) -> Fault:
+def _connect_fault(found: list[BaseException], way: str) -> TransportFault:
     if _first(found, socket.gaierror):
-        return Fault("dns", f"the name cannot be resolved{way}")
+        return TransportFault("dns", f"the name cannot be resolved{way}")
     untrusted = _first(found, ssl.SSLCertVerificationError)
     if isinstance(untrusted, ssl.SSLCertVerificationError):
-        return Fault("tls", f"the certificate is not trusted: {untrusted.verify_message}")
+        return TransportFault("tls", f"the certificate is not trusted: {untrusted.verify_message}")
     tls = _first(found, ssl.SSLError)
     if isinstance(tls, ssl.SSLError) and not isinstance(tls, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
-        return Fault("tls", f"no TLS connection: {(tls.reason or 'handshake failed').lower().replace('_', ' ')}")
+        return TransportFault(
+            "tls", f"no TLS connection: {(tls.reason or 'handshake failed').lower().replace('_', ' ')}"
+        )
     if _first(found, TimeoutError):
-        return Fault("connect", f"cannot be reached{way} in time")
+        return TransportFault("connect", f"cannot be reached{way} in time")
     number = next((cause.errno for cause in found if isinstance(cause, OSError) and cause.errno), None)
     if number in (errno.EMFILE, errno.ENFILE):
         # Nothing the provider could be blamed for, or that asking again could mend.
         raise OSError(number, "too many open files: raise `ulimit -n` or fetch with fewer --lanes")
     if number is None and _first(found, ValueError):
-        return Fault("header", "a key or another header of the request cannot be sent")
-    return Fault("connect", f"cannot be reached{way}: {os.strerror(number) if number else 'connection broken'}")
+        return TransportFault("header", "a key or another header of the request cannot be sent")
+    return TransportFault(
+        "connect", f"cannot be reached{way}: {os.strerror(number) if number else 'connection broken'}"
+    )
 
 
-def body_fault(error: BaseException, received: int) -> Fault:
+def body_fault(error: BaseException, received: int) -> TransportFault:
     """The fault of an answer of which `received` bytes of the body came."""
     if _first(list(causes(error)), TimeoutError):
-        return Fault("timeout", f"silent for too long after {received:,} bytes")
-    return Fault("truncated", f"the answer broke off after {received:,} bytes")
+        return TransportFault("timeout", f"silent for too long after {received:,} bytes")
+    return TransportFault("truncated", f"the answer broke off after {received:,} bytes")
 
 
 def _first(found: list[BaseException], *types: type[BaseException]) -> BaseException | None:

@@ -22,14 +22,14 @@ _UNIT = {spelling: unit for unit, spellings in _SPELLINGS.items() for spelling i
 
 
 @dataclass(frozen=True, slots=True)
-class Timeframe:
+class BarTimeframe:
     """The length of a bar: `step` units of `min`, `h`, `d`, `w` or `mo`."""
 
     step: int
     unit: str
 
     @classmethod
-    def parse(cls, text: str) -> "Timeframe":
+    def parse(cls, text: str) -> "BarTimeframe":
         """The timeframe of `1Min`, `5T`, `1h`, `1Day`, `3Month`; `M` is months, `m` minutes.
 
         Raises UsageError naming the nearest one there is.
@@ -79,7 +79,7 @@ class Timeframe:
 
 def _nearest(text: str) -> str:
     # Written as the user writes: `1Dya` is near `1Day`, `60m` near `6min`.
-    every = [Timeframe(step, unit) for unit, steps in _STEPS.items() for step in steps]
+    every = [BarTimeframe(step, unit) for unit, steps in _STEPS.items() for step in steps]
     spelled = {name.lower(): name for each in every for name in (each.interval, each.wire)}
     close = get_close_matches(text.strip().lower(), spelled, n=1, cutoff=0.0)
     return spelled[close[0]]

@@ -3,25 +3,25 @@
 Imports: errors model.calendar
 """
 
-from stagingest.sim.market.bars import BarLength
+from stagingest.sim.market.bars import Timeframe
 from stagingest.sim.market.generated import Generated, names
 from stagingest.sim.market.market import Market, market_from
 from stagingest.sim.market.replay import Replay
-from stagingest.sim.policy import EMPTY_SHAPES, FAULT_KINDS, LAST_TOKENS, PlannedFault, Policy
+from stagingest.sim.policy import EMPTY_SHAPES, FAULT_KINDS, LAST_TOKENS, Fault, Policy
 from stagingest.sim.server import Logged, Server
 
 __all__ = [
     "EMPTY_SHAPES",
     "FAULT_KINDS",
     "LAST_TOKENS",
-    "BarLength",
+    "Fault",
     "Generated",
     "Logged",
     "Market",
-    "PlannedFault",
     "Policy",
     "Replay",
     "Server",
+    "Timeframe",
     "market_from",
     "names",
 ]

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from stagingest.sim.policy import PlannedFault
+from stagingest.sim.policy import Fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,32 +69,32 @@ def sent(reply: Response) -> Wire:
 # --- spoiled bytes
 
 
-def _status(fault: PlannedFault, reply: Response) -> Wire:
+def _status(fault: Fault, reply: Response) -> Wire:
     kept = tuple(pair for pair in reply.headers if pair[0] == "Date")
     return sent(Response(fault.status, fault.body, kept + fault.headers))
 
 
-def _truncated(fault: PlannedFault, reply: Response) -> Wire:
+def _truncated(fault: Fault, reply: Response) -> Wire:
     return Wire((reply.head(), reply.half()), "close")
 
 
-def _cut_chunked(fault: PlannedFault, reply: Response) -> Wire:
+def _cut_chunked(fault: Fault, reply: Response) -> Wire:
     half = reply.half()
     return Wire((reply.head("Transfer-Encoding: chunked"), b"%x\r\n%s\r\n" % (len(half), half)), "close")
 
 
-def _cut_gzip(fault: PlannedFault, reply: Response) -> Wire:
+def _cut_gzip(fault: Fault, reply: Response) -> Wire:
     body = reply.body if reply.gzipped else gzip.compress(reply.body, 1)
     return sent(replace(reply, body=body[: len(body) // 2], gzipped=True))
 
 
-def _drip(fault: PlannedFault, reply: Response) -> Wire:
+def _drip(fault: Fault, reply: Response) -> Wire:
     size, body = fault.piece_bytes, reply.body
     pieces = (body[at : at + size] for at in range(0, len(body), size))
     return Wire((reply.head(), *pieces), gap_s=fault.gap_s)
 
 
-WIRES: dict[str, Callable[[PlannedFault, Response], Wire]] = {
+WIRES: dict[str, Callable[[Fault, Response], Wire]] = {
     "status": _status,
     "truncated": _truncated,
     "cut-chunked": _cut_chunked,
@@ -159,17 +159,17 @@ PAGES: dict[str, Callable[[bytes, str, Callable[[], bytes]], bytes]] = {
 class Faults:
     """Which rule fires for a request; keeps each rule's counts."""
 
-    def __init__(self, rules: Sequence[PlannedFault]) -> None:
+    def __init__(self, rules: Sequence[Fault]) -> None:
         self._rules = [_Rule(rule) for rule in rules]
 
-    def choose(self, path: str, text: str) -> PlannedFault | None:
+    def choose(self, path: str, text: str) -> Fault | None:
         """The first rule that fires for a request; `text` is its decoded path and query."""
         fired = [rule.fault for rule in self._rules if rule.fires(path, text)]
         return fired[0] if fired else None
 
 
 class _Rule:
-    def __init__(self, fault: PlannedFault) -> None:
+    def __init__(self, fault: Fault) -> None:
         self.fault = fault
         self._seen = self._fired = 0
         self._random = random.Random(fault.seed)

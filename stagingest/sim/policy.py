@@ -27,7 +27,7 @@ FAULT_KINDS = (
 
 
 @dataclass(frozen=True, slots=True)
-class PlannedFault:
+class Fault:
     """What goes wrong, and with which requests.
 
     A rule counts the requests that match its route and text; it fires on the counts in `nth`, on every `every`-th,
@@ -117,7 +117,7 @@ class Policy:
     massive_delayed: bool = False
     massive_repeats: bool = False
     most_target_bytes: int = 8192
-    faults: tuple[PlannedFault, ...] = ()
+    faults: tuple[Fault, ...] = ()
     cache_bytes: int = 256 << 20
     log_size: int = 100_000
 

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, urlencode
 import orjson
 
 from stagingest.model import calendar
-from stagingest.sim.market.bars import BarLength, Spec
+from stagingest.sim.market.bars import Spec, Timeframe
 from stagingest.sim.market.contracts import OCC
 from stagingest.sim.market.walks import FEEDS
 from stagingest.sim.policy import Policy
@@ -177,7 +177,7 @@ def symbols_of(text: str, *, option: bool) -> tuple[str, ...]:
 
 
 def _spec(query: Query) -> Spec:
-    timeframe = BarLength.parse(query.get("timeframe", ""))
+    timeframe = Timeframe.parse(query.get("timeframe", ""))
     if timeframe is None:
         raise Refusal(400, f"invalid timeframe: {query.get('timeframe', '')}")
     asof, currency = query.get("asof", "-"), query.get("currency") or "USD"

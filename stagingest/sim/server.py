@@ -17,7 +17,7 @@ from stagingest.sim.faults import PAGES, WIRES, Faults, Response, Wire, sent
 from stagingest.sim.loop import Fields, Loop, fields, http_date
 from stagingest.sim.market.calendar import utc_now
 from stagingest.sim.market.market import Market
-from stagingest.sim.policy import Limits, PlannedFault, Policy
+from stagingest.sim.policy import Fault, Limits, Policy
 from stagingest.sim.questions import HOST
 
 
@@ -254,13 +254,13 @@ class Server:
         bearer = told.key == told.secret and any(told.secret == secret for _, secret in keys)
         return bearer or (told.key, told.secret) in keys
 
-    def _fault(self, path: str, target: str) -> PlannedFault | None:
+    def _fault(self, path: str, target: str) -> Fault | None:
         if not self.policy.faults:
             return None
         query = "&".join(f"{name}={value}" for name, value in split_target(target)[1])
         return self._faults.choose(path, f"{path}?{query}")
 
-    def _spoiled(self, fault: PlannedFault, target: str, now: datetime) -> Answer:
+    def _spoiled(self, fault: Fault, target: str, now: datetime) -> Answer:
         true = self._shelf.answer(target, now)
         path, query = target.partition("?")[::2]
         asked = dict(split_target(target)[1])

@@ -23,7 +23,7 @@ YEAR: dict[str, Any] = {"start": "2023-06-01", "end": "2024-05-31"}
 
 def refusing(symbol: str) -> policy.Policy:
     body = json.dumps({"message": f"invalid symbol: {symbol}"}).encode()
-    return policy.Policy(faults=(policy.PlannedFault("status", contains=symbol, status=400, body=body),))
+    return policy.Policy(faults=(policy.Fault("status", contains=symbol, status=400, body=body),))
 
 
 def command(place: Desk, *words: str) -> "subprocess.CompletedProcess[str]":
@@ -73,7 +73,7 @@ def test_a_failed_chunk_is_named_with_its_outcome(tmp_path: Path) -> None:
     with desk(
         tmp_path,
         symbols=2,
-        policy=policy.Policy(faults=(policy.PlannedFault("status", status=500, nth=(2, 3, 4, 5, 6)),)),
+        policy=policy.Policy(faults=(policy.Fault("status", status=500, nth=(2, 3, 4, 5, 6)),)),
     ) as place:
         place.fetch(symbols=place.market.symbols, lanes=1, timeframe="1Min", start="2024-05-06", end="2024-05-24")
         told = command(place, "retry", "--outcome", "failed", "--staging", str(place.staging))

@@ -207,7 +207,7 @@ def test_load_without_a_staging_directory_names_the_command_that_makes_one(place
 def test_a_signal_ends_a_fetch_and_the_same_command_continues(
     tmp_path: Path, number: signal.Signals, code: int, processes: str
 ) -> None:
-    hang = policy.PlannedFault("hang", nth=(3,))
+    hang = policy.Fault("hang", nth=(3,))
     with desk(tmp_path, policy=policy.Policy(page_cap=50, faults=(hang,))) as place:
         asked = ("fetch", "stock-bars", "--symbols", ",".join(place.market.symbols), *WINDOW, "--processes", processes)
         started = subprocess.Popen(
@@ -227,7 +227,7 @@ def test_a_signal_ends_a_fetch_and_the_same_command_continues(
 
 @pytest.mark.parametrize("processes", ["0", "2"])
 def test_a_killed_fetch_continues_and_no_row_is_lost_or_doubled(tmp_path: Path, processes: str) -> None:
-    hang = policy.PlannedFault("hang", nth=(9,))
+    hang = policy.Fault("hang", nth=(9,))
     with desk(tmp_path, symbols=30, policy=policy.Policy(page_cap=100, faults=(hang,))) as place:
         names = ",".join(place.market.symbols)
         asked = ("fetch", "stock-bars", "--symbols", names, *WINDOW, "--max-rps", "1000", "--processes", processes)

@@ -176,9 +176,7 @@ def test_a_key_of_an_env_file_is_hidden_too(place: Desk) -> None:
 
 
 def test_the_last_words_of_a_stopped_command_have_the_form_too(tmp_path: Path) -> None:
-    with desk(
-        tmp_path, symbols=["AAAA"], policy=policy.Policy(faults=(policy.PlannedFault("hang", nth=(1,)),))
-    ) as place:
+    with desk(tmp_path, symbols=["AAAA"], policy=policy.Policy(faults=(policy.Fault("hang", nth=(1,)),))) as place:
         command = [sys.executable, "-m", "stagingest", "--log-format", "journald", *FETCH]
         null, pipe = subprocess.DEVNULL, subprocess.PIPE
         process = subprocess.Popen(command, cwd=tmp_path, env=place.environ, stdout=null, stderr=pipe, text=True)

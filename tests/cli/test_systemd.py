@@ -248,7 +248,7 @@ def test_a_server_needs_no_folder(here: Path) -> None:
 
 
 def test_both_services_fetch_and_load_one_database_while_a_long_fetch_holds_a_third_directory(tmp_path: Path) -> None:
-    policy = sim_policy.Policy(faults=(sim_policy.PlannedFault("hang", nth=(1,)),))
+    policy = sim_policy.Policy(faults=(sim_policy.Fault("hang", nth=(1,)),))
     with desk(tmp_path, symbols=["AAAA", "BBBB"], policy=policy, now=datetime.now(UTC)) as place:
         setup = replace(SETUP, root=str(tmp_path / "staging"), state_home=str(tmp_path / "state"))
         lines = {name: words(text) for name, text in units(setup).items() if name in SERVICES}

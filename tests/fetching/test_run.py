@@ -185,7 +185,7 @@ def test_malformed_symbols_are_named_and_the_rest_proceeds(place: Desk) -> None:
 
 
 def test_a_symbol_only_the_provider_refuses_is_dropped_and_the_rest_is_asked(tmp_path: Path) -> None:
-    bad = policy.PlannedFault("status", contains="BADD", status=400, body=b'{"message":"invalid symbol: BADD"}')
+    bad = policy.Fault("status", contains="BADD", status=400, body=b'{"message":"invalid symbol: BADD"}')
     with desk(tmp_path, policy=policy.Policy(faults=(bad,))) as place:
         names = [*place.market.symbols, "BADD"]
         fetched = place.fetch(symbols=names, **YEAR)
@@ -199,7 +199,7 @@ def test_a_symbol_only_the_provider_refuses_is_dropped_and_the_rest_is_asked(tmp
 
 
 def test_a_refused_chunk_comes_back_as_halves_until_one_symbol_is_left(tmp_path: Path) -> None:
-    bad = policy.PlannedFault("status", contains="BADD", status=400, body=b'{"message":"no"}')
+    bad = policy.Fault("status", contains="BADD", status=400, body=b'{"message":"no"}')
     with desk(tmp_path, symbols=7, policy=policy.Policy(faults=(bad,))) as place:
         fetched = place.fetch(symbols=[*place.market.symbols, "BADD"], **YEAR)
         assert [(f.symbol, f.outcome) for f in fetched.summary.failures] == [("BADD", "refused")]
@@ -377,7 +377,7 @@ def test_a_provider_that_only_refuses_is_left_alone_and_the_same_command_continu
     from stagingest.fetching.worker import requester
 
     monkeypatch.setattr(requester, "LIMITED_S", 0.2)
-    refusing = policy.Policy(faults=(policy.PlannedFault("status", status=429, headers=(("Retry-After", "0"),)),))
+    refusing = policy.Policy(faults=(policy.Fault("status", status=429, headers=(("Retry-After", "0"),)),))
     with desk(tmp_path, symbols=3, policy=refusing) as place:
         fetched = place.fetch(symbols=place.market.symbols, **YEAR)
         assert (fetched.exit_code, fetched.summary.left) == (5, 1)

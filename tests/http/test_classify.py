@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from stagingest.http import classify, retry
 from stagingest.http import headers as http_headers
 from stagingest.http.classify import Action, Decision
-from stagingest.http.response import Fault, Reply
+from stagingest.http.response import Reply, TransportFault
 from stagingest.http.retry import RetryBudget
 from stagingest.model import secrets
 
@@ -21,7 +21,7 @@ def reply(status: int, body: bytes = b"", **headers: str) -> Reply:
     return Reply(status, {name.replace("_", "-"): text for name, text in headers.items()}, body, NOON, 0.1)
 
 
-def judged(exchange: Reply | Fault, attempt: int = 1, symbols: int = 5) -> Decision:
+def judged(exchange: Reply | TransportFault, attempt: int = 1, symbols: int = 5) -> Decision:
     return classify.classify(exchange, attempt=attempt, symbols=symbols)
 
 
@@ -41,7 +41,7 @@ def judged(exchange: Reply | Fault, attempt: int = 1, symbols: int = 5) -> Decis
     ],
 )
 def test_a_fault_is_retried_as_often_as_it_can_help(kind: str, expected: Action, tries: int, cost: int) -> None:
-    decision = judged(Fault(kind, "host: what happened"))
+    decision = judged(TransportFault(kind, "host: what happened"))
 
     assert (decision.kind, decision.tries, decision.cost) == (expected, tries, cost)
     assert decision.reason == "host: what happened"
@@ -146,17 +146,17 @@ def test_a_403_names_both_of_its_causes() -> None:
 )
 def test_a_page_that_is_malformed_twice_is_asked_in_parts(attempt: int, symbols: int, expected: Action) -> None:
     assert classify.malformed("not JSON", attempt, symbols).kind is expected
-    assert judged(Fault("decode", "damaged"), attempt, symbols).kind is expected
+    assert judged(TransportFault("decode", "damaged"), attempt, symbols).kind is expected
 
 
 @pytest.mark.parametrize("kind", ["timeout", "reset", "truncated", "connect"])
 def test_trouble_on_the_way_never_splits_a_request(kind: str) -> None:
-    assert judged(Fault(kind, "x"), attempt=3).kind is Action.RETRY
+    assert judged(TransportFault(kind, "x"), attempt=3).kind is Action.RETRY
 
 
 def test_an_answer_too_large_is_asked_in_parts_and_of_one_symbol_not_again() -> None:
-    assert judged(Fault("too_large", "x"), symbols=2).kind is Action.SPLIT
-    one = judged(Fault("too_large", "x"), symbols=1)
+    assert judged(TransportFault("too_large", "x"), symbols=2).kind is Action.SPLIT
+    one = judged(TransportFault("too_large", "x"), symbols=1)
     assert (one.kind, one.tries) == (Action.RETRY, 1)
 
 
@@ -288,7 +288,7 @@ def test_backoff_doubles_up_to_its_cap_and_is_drawn_at_random() -> None:
 
 
 def test_a_timeout_backs_off_twice_as_long_as_a_reset() -> None:
-    timeout, reset = judged(Fault("timeout", "x")), judged(Fault("reset", "x"))
+    timeout, reset = judged(TransportFault("timeout", "x")), judged(TransportFault("reset", "x"))
 
     assert (timeout.base_s, timeout.cap_s) == (2 * reset.base_s, 2 * reset.cap_s)
 

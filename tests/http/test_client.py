@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from stagingest.errors import UsageError
 from stagingest.http.classify import Action, classify
 from stagingest.http.client import Client
-from stagingest.http.response import Fault, Reply
+from stagingest.http.response import Reply, TransportFault
 from stagingest.model.page import Request
 from stagingest.model.secrets import Secret
 
@@ -40,14 +40,14 @@ def client() -> Iterator[Client]:
         yield client
 
 
-def ask(client: Client, server: FaultServer) -> Reply | Fault:
+def ask(client: Client, server: FaultServer) -> Reply | TransportFault:
     return client.send(server.origin, QUESTION, HEADERS)
 
 
 def faults(client: Client, server: FaultServer) -> str:
     """The fault of one exchange: `kind: text`."""
     fault = ask(client, server)
-    assert isinstance(fault, Fault)
+    assert isinstance(fault, TransportFault)
     assert fault.text.isprintable()
     assert len(fault.text) <= 200
     return f"{fault.kind}: {fault.text}"
@@ -140,7 +140,7 @@ def test_a_name_that_does_not_resolve_is_named(client: Client, monkeypatch: pyte
 
     fault = client.send("https://data.nowhere.invalid", QUESTION, HEADERS)
 
-    assert fault == Fault("dns", "data.nowhere.invalid: the name cannot be resolved")
+    assert fault == TransportFault("dns", "data.nowhere.invalid: the name cannot be resolved")
 
 
 def test_a_closed_port_refuses_the_connection(client: Client) -> None:
@@ -149,7 +149,7 @@ def test_a_closed_port_refuses_the_connection(client: Client) -> None:
 
     fault = client.send(f"http://127.0.0.1:{port}", QUESTION, HEADERS)
 
-    assert fault == Fault("connect", f"127.0.0.1:{port}: cannot be reached: Connection refused")
+    assert fault == TransportFault("connect", f"127.0.0.1:{port}: cannot be reached: Connection refused")
 
 
 def test_a_host_that_does_not_accept_is_given_up_at_the_connect_timeout() -> None:
@@ -165,7 +165,7 @@ def test_a_host_that_does_not_accept_is_given_up_at_the_connect_timeout() -> Non
 
         fault = client.send(f"http://127.0.0.1:{listener.getsockname()[1]}", QUESTION, HEADERS)
 
-    assert isinstance(fault, Fault)
+    assert isinstance(fault, TransportFault)
     assert (fault.kind, fault.text.partition(": ")[2]) == ("connect", "cannot be reached in time")
 
 
@@ -227,7 +227,7 @@ def test_ctrl_c_ends_what_is_under_way_and_what_comes_after(client: Client) -> N
         assert server.asked.wait(10)
         client.abort()
 
-        assert waiting.result(10) == Fault("aborted", f"127.0.0.1:{server.port}: ended on request")
+        assert waiting.result(10) == TransportFault("aborted", f"127.0.0.1:{server.port}: ended on request")
         assert faults(client, server).startswith("aborted: ")
         assert len(server.requests) == 1
 
@@ -268,7 +268,7 @@ def test_https_to_a_server_without_tls_is_a_tls_fault(client: Client) -> None:
     with FaultServer(says(whole(BODY))) as server:
         fault = client.send(f"https://127.0.0.1:{server.port}", QUESTION, HEADERS)
 
-    assert fault == Fault("tls", f"127.0.0.1:{server.port}: no TLS connection: wrong version number")
+    assert fault == TransportFault("tls", f"127.0.0.1:{server.port}: no TLS connection: wrong version number")
 
 
 def test_pages_come_over_tls_when_the_users_bundle_vouches(certificate: Path) -> None:
@@ -533,7 +533,7 @@ def test_a_proxy_sees_the_host_and_never_a_key() -> None:
     with FaultServer(refusal) as proxy, closing(Client(1, proxy=proxy.origin)) as client:
         fault = client.send("https://data.example.com", QUESTION, HEADERS)
 
-        assert isinstance(fault, Fault)
+        assert isinstance(fault, TransportFault)
         assert fault.kind == "connect"
         assert "cannot be reached through the proxy" in fault.text
         assert proxy.requests[0].startswith(b"CONNECT data.example.com:443 ")
@@ -559,7 +559,7 @@ def test_a_key_that_cannot_be_sent_is_a_fault_that_does_not_show_it(client: Clie
         for key in (f"{KEY}\r\nEvil: 1", f"{KEY}\u20ac"):
             fault = client.send(server.origin, QUESTION, {"Authorization": key})
 
-            assert isinstance(fault, Fault)
+            assert isinstance(fault, TransportFault)
             assert fault.kind == "header"
             assert KEY not in fault.text
         assert server.requests == []

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from stagingest.errors import StagingestError
-from stagingest.http import rate_limiter
+from stagingest.http import rate_limiter as http_rate_limiter
 from stagingest.http.rate import Feedback
 from stagingest.http.rate_limiter import LimiterSpec, RateLimiter, SharedLimiter, record_path
 
@@ -152,7 +152,7 @@ def test_a_record_cut_short_is_written_anew(path: Path, clock: Clock, size: int)
 
 def test_a_record_of_another_boot_begins_anew(path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch):
     with monkeypatch.context() as patch:
-        patch.setattr(rate_limiter, "_tag", lambda: b"lastboot")
+        patch.setattr(http_rate_limiter, "_tag", lambda: b"lastboot")
         SharedLimiter(path, 1.0, 10.0, clock=clock).report(Feedback(429, clock.now, retry_after_s=900.0))
     limiter = SharedLimiter(path, 1.0, 10.0, clock=clock)
     assert limiter.state().rate_per_s == 10.0

@@ -76,7 +76,7 @@ def policy(terms: dict[str, Any]) -> sim_policy.Policy:
         latency_s=terms["latency_s"],
         log_size=1_000_000,
         faults=tuple(
-            sim_policy.PlannedFault(kind, chance=chance, seed=100 * terms["seed"] + rule, **how)
+            sim_policy.Fault(kind, chance=chance, seed=100 * terms["seed"] + rule, **how)
             for rule, (kind, chance, how) in rules
         ),
     )

@@ -71,7 +71,7 @@ def test_a_database_that_a_reader_has_meanwhile_is_waited_for_and_not_after_the_
 
 
 def test_a_real_load_follows_a_real_fetch_to_its_end(tmp_path: Path) -> None:
-    hang = policy.PlannedFault("hang", nth=(3,))
+    hang = policy.Fault("hang", nth=(3,))
     with desk(tmp_path, symbols=30, policy=policy.Policy(page_cap=100, faults=(hang,))) as place:
         names = ",".join(place.market.symbols)
         asked = ["fetch", "stock-bars", "--symbols", names, "--start", MAY["start"], "--end", MAY["end"]]

@@ -15,7 +15,7 @@ from stagingest.model.datasets import DATASETS, arrow_schema
 from stagingest.model.page import Page, Request
 from stagingest.model.windows import Grid, Window, floor
 from stagingest.providers.alpaca.endpoints import AlpacaOptionBars, AlpacaOptionContracts, AlpacaStockBars
-from stagingest.providers.timeframe import Timeframe
+from stagingest.providers.timeframe import BarTimeframe
 
 STOCKS, OPTIONS, CONTRACTS = AlpacaStockBars(), AlpacaOptionBars(), AlpacaOptionContracts()
 JANUARY = Window(date(2024, 1, 2), date(2024, 2, 1))
@@ -58,11 +58,11 @@ def test_every_spelling_of_a_timeframe_is_one_interval(spellings: str, interval:
 )
 def test_an_unknown_timeframe_names_the_nearest(text: str, nearest: str) -> None:
     with pytest.raises(UsageError) as caught:
-        Timeframe.parse(text)
+        BarTimeframe.parse(text)
     assert repr(text) in caught.value.message
     assert nearest.lower() in caught.value.next_step.lower()
     suggestion = caught.value.next_step.removeprefix("The nearest is ").rstrip(".")
-    assert Timeframe.parse(suggestion)
+    assert BarTimeframe.parse(suggestion)
 
 
 def test_the_canonical_series_writes_every_default_out() -> None:
@@ -190,7 +190,7 @@ def test_a_contract_is_a_bare_occ_symbol_or_refused(text: str, symbol: str | Non
 @pytest.mark.parametrize("timeframe", ["1Min", "2Min", "7Min", "30Min", "59Min", "1Hour", "5Hour", "23Hour", "1Day"])
 def test_a_planned_chunk_holds_at_most_twice_its_rows_when_everything_trades(timeframe: str) -> None:
     for endpoint, minutes in ((STOCKS, 960), (OPTIONS, 405)):
-        parsed = Timeframe.parse(timeframe)
+        parsed = BarTimeframe.parse(timeframe)
         cut = endpoint.cut(endpoint.canonical({"timeframe": timeframe}))
         most = -(-minutes // (parsed.length.total_seconds() // 60)) + (minutes != 960) if parsed.intraday else 1
         assert cut.target_rows / cut.rows_per_session * most <= 100_000
@@ -254,7 +254,7 @@ def test_a_stock_bar_is_final_when_its_last_minute_is_old_enough(timeframe: str,
     series = STOCKS.canonical({"timeframe": timeframe})
     found = STOCKS.final_before(series, new_york(asked_at))
     assert found == date.fromisoformat(final)
-    assert found == floor(Timeframe.parse(timeframe).grid, found)
+    assert found == floor(BarTimeframe.parse(timeframe).grid, found)
 
 
 def test_the_overnight_feed_is_final_after_midnight_only() -> None:

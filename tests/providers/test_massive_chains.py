@@ -131,7 +131,7 @@ def test_every_page_of_a_chain_is_followed_and_both_providers_say_the_same(place
 
 
 def test_duplicate_rows_of_a_page_are_staged_once(place: Desk) -> None:
-    place.server.behave(sim_policy.Policy(page_cap=97, faults=(sim_policy.PlannedFault("duplicate-rows"),)))
+    place.server.behave(sim_policy.Policy(page_cap=97, faults=(sim_policy.Fault("duplicate-rows"),)))
     capture(place)
     place.server.behave(sim_policy.Policy(page_cap=97))
     capture(place)

@@ -10,7 +10,7 @@ import pytest
 
 from stagingest.errors import UsageError
 from stagingest.model import calendar
-from stagingest.sim.market.bars import BarLength, Spec
+from stagingest.sim.market.bars import Spec, Timeframe
 from stagingest.sim.market.calendar import Moment, stamp
 from stagingest.sim.market.generated import Generated, names
 from stagingest.sim.market.market import market_from
@@ -23,7 +23,7 @@ FAR = 2**40
 
 def rows(market, symbol, timeframe="1Day", *, now=EVENING, first=0, last=FAR, descending=False, **spec):
     """Every bar of a symbol as the dicts of its JSON."""
-    parsed = BarLength.parse(timeframe)
+    parsed = Timeframe.parse(timeframe)
     assert parsed
     found = []
     spec = Spec(parsed, **spec)
@@ -35,7 +35,7 @@ def rows(market, symbol, timeframe="1Day", *, now=EVENING, first=0, last=FAR, de
 
 
 def option_rows(market, symbol, timeframe="1Day", now=EVENING):
-    parsed = BarLength.parse(timeframe)
+    parsed = Timeframe.parse(timeframe)
     assert parsed
     run = market.option_bars(symbol, parsed, Moment.at(now))
     return orjson.loads(b"[" + run.cut(0, len(run.stamps)) + b"]") if run else []

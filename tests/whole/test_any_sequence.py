@@ -44,13 +44,13 @@ SYMBOLS = 4
 MONTHS = {"03": ("2024-03-01", "2024-03-31"), "04": ("2024-04-01", "2024-04-30"), "05": ("2024-05-01", "2024-05-31")}
 ROWS = "SELECT symbol, session_date::VARCHAR, open, high, low, close, volume FROM stock_bars ORDER BY ALL"
 FAULTS = [
-    policy.PlannedFault("status", status=400, times=1),
-    policy.PlannedFault("status", status=400),
-    policy.PlannedFault("status", status=401),
-    policy.PlannedFault("status", status=500, nth=(1,)),
-    policy.PlannedFault("wrong-json", times=1),
-    policy.PlannedFault("wrong-json"),
-    policy.PlannedFault("reset", nth=(1,)),
+    policy.Fault("status", status=400, times=1),
+    policy.Fault("status", status=400),
+    policy.Fault("status", status=401),
+    policy.Fault("status", status=500, nth=(1,)),
+    policy.Fault("wrong-json", times=1),
+    policy.Fault("wrong-json"),
+    policy.Fault("reset", nth=(1,)),
 ]
 SOME = st.sets(st.integers(0, SYMBOLS - 1), min_size=1)
 MONTH = st.sampled_from(sorted(MONTHS))
@@ -163,7 +163,7 @@ class Life(RuleBasedStateMachine):
         assert not self._due(keys)
 
     @rule(some=SOME, month=MONTH, fault=st.sampled_from(FAULTS), fail_fast=st.booleans())
-    def fetch_fail(self, some: Iterable[int], month: str, fault: policy.PlannedFault, fail_fast: bool) -> None:
+    def fetch_fail(self, some: Iterable[int], month: str, fault: policy.Fault, fail_fast: bool) -> None:
         keys = self._ask(some, month)
         self.place.server.behave(policy.Policy(faults=(fault,)))
         with suppress(StagingestError):

@@ -283,7 +283,7 @@ def test_a_page_token_that_expired_begins_the_chunk_anew_once(tmp_path: Path) ->
 
 def test_no_data_today_is_asked_again_tomorrow_and_never_once_it_is_history(tmp_path: Path) -> None:
     with desk(tmp_path, symbols=["AAAA"], now=datetime(2024, 6, 3, 22, 0, tzinfo=UTC)) as place:
-        empty = policy.PlannedFault("status", status=200, body=b'{"bars":{},"next_page_token":null}')
+        empty = policy.Fault("status", status=200, body=b'{"bars":{},"next_page_token":null}')
         place.server.behave(policy.Policy(faults=(empty,)))
         asked = {"symbols": ["AAAA"], "start": "2024-06-03", "end": "2024-06-03", "realtime": True}
         fetched = place.fetch(**asked)

@@ -93,7 +93,7 @@ def test_bounds_are_kept_by_the_provider_and_are_no_columns(place: Desk) -> None
 
 
 def test_a_chain_is_staged_whole_or_not_at_all(place: Desk) -> None:
-    fault = policy.PlannedFault("status", route=ROUTE, contains="page_token", nth=(2, 3, 4, 5, 6, 7), status=500)
+    fault = policy.Fault("status", route=ROUTE, contains="page_token", nth=(2, 3, 4, 5, 6, 7), status=500)
     place.server.behave(policy.Policy(page_cap=400, faults=(fault,)))
     fetched = capture(place)
     assert (fetched.exit_code, fetched.summary.rows, fetched.summary.pages) == (3, 0, 2)
@@ -143,7 +143,7 @@ def test_who_was_asked_longest_ago_is_asked_first(place: Desk) -> None:
 
 
 def test_an_underlying_that_is_refused_is_asked_again_tomorrow_or_after_a_retry(place: Desk) -> None:
-    unknown = policy.PlannedFault("status", route=f"{ROUTE}/BBBB", status=404, body=b'{"message":"no such underlying"}')
+    unknown = policy.Fault("status", route=f"{ROUTE}/BBBB", status=404, body=b'{"message":"no such underlying"}')
     place.server.behave(policy.Policy(faults=(unknown,)))
     assert capture(place, "AAAA", "BBBB").summary.outcomes == {"refused": 1, "staged": 1}
     place.requests()

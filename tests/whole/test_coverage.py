@@ -58,7 +58,7 @@ def test_a_kill_before_the_moved_base_is_recorded_leaves_it_to_the_next_run(
 
 
 def test_chunks_an_earlier_run_left_open_do_not_join_two_price_bases(tmp_path: Path) -> None:
-    refuse = policy.PlannedFault("status", nth=tuple(range(7, 99)), status=401)
+    refuse = policy.Fault("status", nth=tuple(range(7, 99)), status=401)
     with desk(tmp_path, symbols=["AAAA"], splits=SPLIT, policy=policy.Policy(faults=(refuse,))) as place:
         asked = {"symbols": ["AAAA"], "adjustment": "split", "timeframe": "1Min", "start": "2023-06-01"}
         stopped = place.fetch(end="2024-05-31", lanes=1, **asked)
@@ -90,7 +90,7 @@ def test_an_answer_that_came_late_covers_only_what_was_asked(place: Desk) -> Non
 
 
 def test_a_wrong_base_url_stops_the_endpoint_and_refuses_no_symbol(tmp_path: Path) -> None:
-    nowhere = policy.PlannedFault("status", status=404, body=b"Not Found")
+    nowhere = policy.Fault("status", status=404, body=b"Not Found")
     with desk(tmp_path, symbols=40, policy=policy.Policy(faults=(nowhere,))) as place:
         asked = {"symbols": place.market.symbols, "start": "2024-05-01", "end": "2024-05-31"}
         fetched = place.fetch(**asked)
@@ -104,7 +104,7 @@ def test_a_wrong_base_url_stops_the_endpoint_and_refuses_no_symbol(tmp_path: Pat
 
 def test_a_canary_whose_every_symbol_is_named_bad_makes_way_for_the_rest(tmp_path: Path) -> None:
     body = b'{"message":"invalid symbol: BADD"}'
-    bad = policy.PlannedFault("status", contains="BADD", status=400, body=body)
+    bad = policy.Fault("status", contains="BADD", status=400, body=body)
     with desk(tmp_path, symbols=3, policy=policy.Policy(faults=(bad,))) as place:
         place.fetch(symbols=["BADD"], start="2024-05-01", end="2024-05-31")
         fetched = place.fetch(symbols=["BADD", *place.market.symbols], start="2024-04-01", end="2024-05-31")
@@ -160,7 +160,7 @@ def test_a_bar_staged_while_a_load_begins_waits_for_the_next_load(place: Desk, m
 
 def test_symbols_given_up_are_named_in_every_run_until_they_are_had(tmp_path: Path) -> None:
     body = b'{"message":"invalid symbol: BADD"}'
-    bad = policy.PlannedFault("status", contains="BADD", status=400, body=body)
+    bad = policy.Fault("status", contains="BADD", status=400, body=body)
     with desk(tmp_path, symbols=["AAAA", "BADD"], policy=policy.Policy(faults=(bad,))) as place:
         asked = {"symbols": ["AAAA", "BADD"], "start": "2024-05-01", "end": "2024-05-31"}
         place.fetch(**asked)

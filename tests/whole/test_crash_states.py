@@ -21,7 +21,7 @@ EVERY = 40  # of the states, one in so many is recovered from in the suite; `scr
 
 def refusing(symbol: str) -> policy.Policy:
     body = json.dumps({"message": f"invalid symbol: {symbol}"}).encode()
-    return policy.Policy(faults=(policy.PlannedFault("status", contains=symbol, status=400, body=body),))
+    return policy.Policy(faults=(policy.Fault("status", contains=symbol, status=400, body=body),))
 
 
 @contextmanager

@@ -120,7 +120,7 @@ def test_beside_what_is_staged_and_loaded_nothing_changes(place: Desk, words: tu
 
 @pytest.mark.parametrize("words", [COMMANDS["plan"], COMMANDS["fetch --dry-run"]], ids=["plan", "fetch --dry-run"])
 def test_beside_a_living_fetch_nothing_is_asked_waited_for_or_locked(tmp_path: Path, words: tuple[str, ...]) -> None:
-    hang = policy.PlannedFault("hang", nth=(2,))
+    hang = policy.Fault("hang", nth=(2,))
     with desk(tmp_path, symbols=["AAAA", "BBBB", "CCCC"], policy=policy.Policy(page_cap=50, faults=(hang,))) as place:
         fetching = subprocess.Popen(
             [sys.executable, "-m", "stagingest", "fetch", *QUESTION, "--processes", "0"],

@@ -26,7 +26,7 @@ CHUNKS_S = 120.0
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Desk]:
-    hang = policy.PlannedFault("hang", nth=(9,))
+    hang = policy.Fault("hang", nth=(9,))
     with desk(tmp_path, symbols=30, policy=policy.Policy(page_cap=100, faults=(hang,))) as made:
         yield made
 

@@ -119,9 +119,7 @@ def test_the_search_finds_nothing_where_there_is_nothing(tmp_path: Path) -> None
 
 def test_a_whole_life_of_plan_fetch_status_and_load_writes_no_key(watch: Watch) -> None:
     with ExitStack() as stack:
-        server = imitated(
-            watch, stack, page_cap=400, faults=(sim_policy.PlannedFault("hang", nth=(6,)),), rate_per_min=6000
-        )
+        server = imitated(watch, stack, page_cap=400, faults=(sim_policy.Fault("hang", nth=(6,)),), rate_per_min=6000)
         assert watch.run("plan", *QUESTION)[0] == 0
         fetching = watch.begin(["fetch", *QUESTION, "--processes", "2"])
         assert server.hung.wait(60)
@@ -147,7 +145,7 @@ def test_a_wrong_key_is_not_repeated(watch: Watch) -> None:
 
 def test_a_fetch_killed_in_the_middle_leaves_no_key_behind_nor_does_the_one_that_completes_it(watch: Watch) -> None:
     with ExitStack() as stack:
-        server = imitated(watch, stack, page_cap=300, faults=(sim_policy.PlannedFault("hang", nth=(5,)),))
+        server = imitated(watch, stack, page_cap=300, faults=(sim_policy.Fault("hang", nth=(5,)),))
         fetching = watch.begin(["fetch", *QUESTION, "--processes", "2", "--max-rps", "500"])
         assert server.hung.wait(60)
         os.kill(fetching.pid, signal.SIGKILL)

@@ -54,7 +54,7 @@ class Trouble(Outage):
     cue = "waiting for it, asking again"
 
     def leave(self) -> None:
-        self.place.server.behave(policy.Policy(faults=(policy.PlannedFault("status", status=503),)))
+        self.place.server.behave(policy.Policy(faults=(policy.Fault("status", status=503),)))
 
     def come_back(self) -> None:
         self.place.server.behave(self.back_with)
@@ -96,7 +96,7 @@ def test_a_provider_in_trouble_for_too_long_is_left_alone_and_its_chunks_stay_op
 ) -> None:
     monkeypatch.setattr(requester, "LIMITED_S", 1.5)
     with desk(tmp_path, symbols=8, policy=policy.Policy(page_cap=700, latency_s=0.2)) as place:
-        trouble = Trouble(place, back_with=policy.Policy(faults=(policy.PlannedFault("status", status=500),)))
+        trouble = Trouble(place, back_with=policy.Policy(faults=(policy.Fault("status", status=500),)))
         place.progress, place.say = trouble.progress, trouble.say  # type: ignore[method-assign]
         fetched = place.fetch(symbols=place.market.symbols, **MINUTES)
         assert (fetched.exit_code, fetched.summary.failures) == (5, ())
@@ -119,7 +119,7 @@ def test_a_full_page_that_says_it_is_the_last_is_asked_again_in_halves(
     tmp_path: Path, symbols: int, page_rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(endpoints, "PAGE_ROWS", page_rows)
-    cut = policy.Policy(faults=(policy.PlannedFault("cut-short", times=3),))
+    cut = policy.Policy(faults=(policy.Fault("cut-short", times=3),))
     with desk(tmp_path / "calm", symbols=symbols) as calm:
         calm.fetch(symbols=calm.market.symbols, **MINUTES)
         truth = rows(calm)

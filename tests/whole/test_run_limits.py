@@ -74,7 +74,7 @@ def test_max_minutes_ends_a_run_that_would_take_longer(tmp_path: Path) -> None:
 
 
 def test_fail_fast_ends_at_the_first_failure_with_the_code_of_its_cause(tmp_path: Path) -> None:
-    broken = policy.Policy(page_cap=2_000, faults=(policy.PlannedFault("status", contains="page_token", status=500),))
+    broken = policy.Policy(page_cap=2_000, faults=(policy.Fault("status", contains="page_token", status=500),))
     with desk(tmp_path, symbols=8, policy=broken) as place:
         fetched = place.fetch(symbols=place.market.symbols, **MINUTES, fail_fast=True, lanes=1)
         assert (fetched.exit_code, fetched.summary.ended_by) == (5, "--fail-fast")

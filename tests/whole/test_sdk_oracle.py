@@ -20,7 +20,7 @@ from sdkrows import (
 )
 from simlab import MARKET, NOON, fixed
 
-from stagingest.sim.market.bars import BarLength, Spec
+from stagingest.sim.market.bars import Spec, Timeframe
 from stagingest.sim.market.calendar import Moment, stamp
 from stagingest.sim.policy import Policy
 from stagingest.sim.server import Server
@@ -38,7 +38,7 @@ def rows_of(run):
 
 
 def market_stocks(timeframe, **spec):
-    parsed = BarLength.parse(timeframe)
+    parsed = Timeframe.parse(timeframe)
     assert parsed
     spec = Spec(parsed, **spec)
     return {
@@ -53,7 +53,7 @@ def market_contracts():
 
 
 def market_options(symbols, timeframe):
-    parsed = BarLength.parse(timeframe)
+    parsed = Timeframe.parse(timeframe)
     assert parsed
     runs = {symbol: MARKET.option_bars(symbol, parsed, MOMENT) for symbol in symbols}
     return {symbol: rows_of(run) for symbol, run in runs.items() if run}

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from stagingest.fetching.messages import Heartbeat
 from stagingest.http.classify import Decision
-from stagingest.http.response import Fault, Reply
+from stagingest.http.response import Reply, TransportFault
 from stagingest.model.chunk import Coverage
 from stagingest.model.page import Request
 from stagingest.model.task import Cost, Outcome, Task, TaskResult
@@ -30,7 +30,7 @@ class TaskProgress:
     asked_at: datetime | None = None
     heard_at: datetime | None = None
     begun: bool = False
-    ahead: tuple[Request, Reply | Fault] | None = None
+    ahead: tuple[Request, Reply | TransportFault] | None = None
     not_after: datetime | None = None
 
     def heard(self, date: datetime | None) -> None:
@@ -45,7 +45,7 @@ class TaskProgress:
         self.asked_at = self.heard_at = self.ahead = None
         self.begun = False
 
-    def taken_ahead(self, request: Request) -> Reply | Fault | None:
+    def taken_ahead(self, request: Request) -> Reply | TransportFault | None:
         """What came of the request, if it is the one that was asked ahead."""
         ahead, self.ahead = self.ahead, None
         return ahead[1] if ahead and ahead[0] == request else None

@@ -183,7 +183,7 @@ class Requester:
             wait_s = retry.backoff_s(failures, decision.base_s, decision.cap_s, random.random)
         self._stop.wait(wait_s)
 
-    def _exchange(self, progress: TaskProgress, request: Request) -> response.Reply | response.Fault:
+    def _exchange(self, progress: TaskProgress, request: Request) -> response.Reply | response.TransportFault:
         route = self._setup.routes[request.budget]
         limiter = self._limiter_of(progress.endpoint.name, request.budget)
         if self._quota and not self._quota.take():

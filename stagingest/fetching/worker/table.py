@@ -16,7 +16,7 @@ from stagingest.model.datasets import Dataset, arrow_schema, dataset
 from stagingest.model.task import PartFile, SessionDigest, Task, footer
 from stagingest.model.windows import Window
 from stagingest.providers.endpoint import Endpoint
-from stagingest.providers.timeframe import Timeframe
+from stagingest.providers.timeframe import BarTimeframe
 from stagingest.staging import parts
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def session_dates(ts: pa.Array, series: Series, window: Window) -> pa.Array:
         series: its interval decides; days, weeks and months are stamped New York midnight, 04:00 or 05:00 UTC.
         window: holds all of `ts`; changes of New York's clock are looked up in it.
     """
-    if not Timeframe.parse(series["interval"]).intraday:
+    if not BarTimeframe.parse(series["interval"]).intraday:
         return _shifted(ts, -4).cast(pa.date32())
     (_, offset_h), *switches = calendar.switches(window.start, window.end)
     local = _shifted(ts, offset_h)

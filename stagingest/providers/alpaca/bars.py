@@ -17,7 +17,7 @@ from stagingest.providers.alpaca import fast_bars
 from stagingest.providers.decode import bars as decode_bars
 from stagingest.providers.decode.bars import Rows
 from stagingest.providers.decode.paging import envelope_of, following
-from stagingest.providers.timeframe import Timeframe
+from stagingest.providers.timeframe import BarTimeframe
 
 # A short page is read by name before its proof is compiled.
 PROVED_FROM_BYTES = 100_000
@@ -34,7 +34,7 @@ def read(chunk: Chunk, request: Request, body: bytes, symbol: str) -> Page:
 
     Raises PageError when the body is no page of bars, or not of the bars asked for.
     """
-    minutes = Timeframe.parse(chunk.series["interval"]).unit == "min"
+    minutes = BarTimeframe.parse(chunk.series["interval"]).unit == "min"
     rows = (fast_bars.read(body, minutes=minutes) if len(body) >= PROVED_FROM_BYTES else None) or named(body)
     _check(rows, chunk, request)
     return Page(rows.table(symbol) if len(rows.ts) else None, following(request, rows.envelope), rows.unknown)

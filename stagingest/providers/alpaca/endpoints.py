@@ -15,7 +15,7 @@ from stagingest.model.windows import Grid
 from stagingest.providers import options as o
 from stagingest.providers.endpoint import Chain
 from stagingest.providers.options import expiries
-from stagingest.providers.timeframe import Timeframe
+from stagingest.providers.timeframe import BarTimeframe
 
 PAGE_ROWS = 10_000
 FEEDS = ("sip", "iex", "otc", "boats")
@@ -50,14 +50,14 @@ class _Bars(ABC):
 
     def final_before(self, series: Series, asked_at: datetime) -> date:
         """The first day, or the start of the week or months, whose bars may change after `asked_at` (UTC)."""
-        timeframe = Timeframe.parse(series["interval"])
+        timeframe = BarTimeframe.parse(series["interval"])
         today = calendar.new_york(asked_at).date()
         # Bars of several hours that began the day before may be open still.
         days = (today - 2 * DAY, today - DAY, today)
         open_days = (day for day in days if self._final_at(series, timeframe, day) > asked_at)
         return windows.floor(timeframe.grid, next(open_days, today + DAY))
 
-    def _final_at(self, series: Series, timeframe: Timeframe, day: date) -> datetime:
+    def _final_at(self, series: Series, timeframe: BarTimeframe, day: date) -> datetime:
         close = self._close(series, day)
         return calendar.instant(day + DAY) if close is None else close + timeframe.length + _DELAY
 
@@ -72,7 +72,7 @@ class _Bars(ABC):
         end = max(start, end if not_after is None else min(end, not_after))
         query = (
             ("symbols", ",".join(chunk.symbols)),
-            ("timeframe", Timeframe.parse(chunk.series["interval"]).wire),
+            ("timeframe", BarTimeframe.parse(chunk.series["interval"]).wire),
             ("start", _rfc3339(start)),
             ("end", _rfc3339(end)),
             ("limit", str(PAGE_ROWS)),
@@ -121,7 +121,7 @@ class AlpacaStockBars(_Bars):
 
     def cut(self, series: Series) -> Cut:
         """A chunk planned for 50,000 rows holds less than 100,000 even if every extended minute trades."""
-        timeframe = Timeframe.parse(series["interval"])
+        timeframe = BarTimeframe.parse(series["interval"])
         share = 0.6 if timeframe.intraday else 1.0
         return Cut(timeframe.grid, 200, share * timeframe.most_per_session(_EXTENDED_MINUTES), page_rows=PAGE_ROWS)
 
@@ -153,7 +153,7 @@ class AlpacaOptionBars(_Bars):
 
     def cut(self, series: Series) -> Cut:
         """Half of what would be there if every contract traded all the time: few do, and no chunk exceeds 100,000."""
-        timeframe = Timeframe.parse(series["interval"])
+        timeframe = BarTimeframe.parse(series["interval"])
         return Cut(timeframe.grid, 100, 0.5 * timeframe.most_per_session(_OPTION_MINUTES), page_rows=PAGE_ROWS)
 
     def _close(self, series: Series, day: date) -> datetime | None:
@@ -263,7 +263,7 @@ def _ticker(text: str) -> str | None:
 
 
 def _interval(options: Mapping[str, str]) -> str:
-    return Timeframe.parse(options.get("timeframe") or options.get("interval") or "1Day").interval
+    return BarTimeframe.parse(options.get("timeframe") or options.get("interval") or "1Day").interval
 
 
 def _feed(value: str) -> str:

@@ -15,7 +15,7 @@ from stagingest.model.page import Page, Request
 from stagingest.providers.decode import bars as decode_bars
 from stagingest.providers.decode.bars import Rows
 from stagingest.providers.massive.paging import envelope_of, following, rows_of
-from stagingest.providers.timeframe import Timeframe
+from stagingest.providers.timeframe import BarTimeframe
 
 _DAY = timedelta(days=1)
 # Whether a stock trades over the counter, said only when it does.
@@ -56,7 +56,7 @@ def read(chunk: Chunk, request: Request, body: bytes, symbol: str, said: Said) -
     if not bars:
         return page
     rows = decode_bars.rows_of(envelope, {chunk.symbols[0]: bars}, body, decode_bars.MILLISECONDS, _NOT_STORED)
-    if Timeframe.parse(chunk.series["interval"]).unit == "w":
+    if BarTimeframe.parse(chunk.series["interval"]).unit == "w":
         rows = replace(rows, ts=_mondays(rows.ts))
     _check_window(rows, chunk, request)
     return replace(page, table=rows.table(symbol), unknown=rows.unknown)
@@ -85,7 +85,7 @@ def _mondays(ts: pa.Array) -> pa.Array:
     found = []
     for moment in ts.to_pylist():
         day = calendar.new_york(moment.replace(tzinfo=UTC)).date()
-        monday = windows.floor(Timeframe(1, "w").grid, day + _DAY if day.weekday() == 6 else day)
+        monday = windows.floor(BarTimeframe(1, "w").grid, day + _DAY if day.weekday() == 6 else day)
         found.append(calendar.instant(monday).astimezone(UTC).replace(tzinfo=None))
     return pa.array(found, ts.type)
 

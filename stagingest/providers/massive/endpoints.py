@@ -15,7 +15,7 @@ from stagingest.model.windows import Grid
 from stagingest.providers import options as o
 from stagingest.providers.endpoint import Chain
 from stagingest.providers.options import expiries
-from stagingest.providers.timeframe import Timeframe
+from stagingest.providers.timeframe import BarTimeframe
 
 PAGE_BASE = 50_000
 """Minutes (of longer bars: days) that the provider looks through for one page, those without a trade not counted."""
@@ -53,7 +53,7 @@ class _Bars(ABC):
 
     def final_before(self, series: Series, asked_at: datetime) -> date:
         """The first day, or the start of the week or months, whose bars may change after `asked_at` (UTC)."""
-        timeframe = Timeframe.parse(series["interval"])
+        timeframe = BarTimeframe.parse(series["interval"])
         # Bars of several hours that began the day before may be open still.
         known = calendar.new_york(asked_at - timeframe.length - _DELAY).date()
         return windows.floor(timeframe.grid, known)
@@ -63,7 +63,7 @@ class _Bars(ABC):
 
         A week is asked from Monday to Saturday: the provider may begin it on the Sunday before.
         """
-        timeframe = Timeframe.parse(chunk.series["interval"])
+        timeframe = BarTimeframe.parse(chunk.series["interval"])
         start = calendar.instant(chunk.window.start)
         last_day = chunk.window.end - (DAY if timeframe.unit == "w" else timedelta(0))
         end = calendar.instant(last_day) - _MILLISECOND
@@ -120,7 +120,7 @@ class MassiveStockBars(_Bars):
 
     def cut(self, series: Series) -> Cut:
         """One symbol a request, up to five pages of it."""
-        timeframe = Timeframe.parse(series["interval"])
+        timeframe = BarTimeframe.parse(series["interval"])
         share = 0.6 if timeframe.intraday else 1.0
         return _cut(timeframe, share * timeframe.most_per_session(_EXTENDED_MINUTES), share * _EXTENDED_MINUTES)
 
@@ -149,7 +149,7 @@ class MassiveOptionBars(_Bars):
 
     def cut(self, series: Series) -> Cut:
         """One contract a request, all of its life: it is asked from long before it is listed, and most trade little."""
-        timeframe = Timeframe.parse(series["interval"])
+        timeframe = BarTimeframe.parse(series["interval"])
         share = 0.04 if timeframe.intraday else 1.0
         return _cut(timeframe, share * timeframe.most_per_session(_OPTION_MINUTES), share * _OPTION_MINUTES)
 
@@ -230,7 +230,7 @@ def ticker(text: str) -> str | None:
     return symbol if _TICKER.fullmatch(symbol) else None
 
 
-def _cut(timeframe: Timeframe, rows: float, minutes: float) -> Cut:
+def _cut(timeframe: BarTimeframe, rows: float, minutes: float) -> Cut:
     """One symbol a request.
 
     Args:
@@ -242,13 +242,13 @@ def _cut(timeframe: Timeframe, rows: float, minutes: float) -> Cut:
 
 
 def _interval(options: Mapping[str, str]) -> str:
-    timeframe = Timeframe.parse(options.get("timeframe") or options.get("interval") or "1Day")
+    timeframe = BarTimeframe.parse(options.get("timeframe") or options.get("interval") or "1Day")
     if timeframe.unit == "mo" and timeframe.step not in _MONTHS:
         raise UsageError(f"Massive has no bars of {timeframe.step} months.", "It has 1Month, 3Month and 12Month.")
     return timeframe.interval
 
 
-def _span(timeframe: Timeframe) -> str:
+def _span(timeframe: BarTimeframe) -> str:
     if timeframe.unit == "mo":
         return _MONTHS[timeframe.step]
     return f"{timeframe.step}/{_SPANS[timeframe.unit]}"

@@ -10,7 +10,7 @@ import orjson
 
 from stagingest.model import calendar
 from stagingest.sim import questions
-from stagingest.sim.market.bars import BarLength, Bars, Spec
+from stagingest.sim.market.bars import Bars, Spec, Timeframe
 from stagingest.sim.market.calendar import Moment, stamp
 from stagingest.sim.market.market import Market
 from stagingest.sim.policy import Policy
@@ -46,7 +46,7 @@ class _Ask:
     @property
     def base(self) -> Spec:
         """The bars that the limit counts."""
-        return Spec(BarLength(1, "Min" if self.spec.timeframe.intraday else "Day"), adjustment=self.spec.adjustment)
+        return Spec(Timeframe(1, "Min" if self.spec.timeframe.intraday else "Day"), adjustment=self.spec.adjustment)
 
 
 def aggregates(market: Market, policy: Policy, query: Query, path: str, now: datetime) -> tuple[bytes, int, str] | None:
@@ -76,7 +76,7 @@ def aggregates(market: Market, policy: Policy, query: Query, path: str, now: dat
 def _ask(parts: list[str], query: Query) -> _Ask:
     ticker, _, multiplier, span, first, last = parts
     unit, months = _SPANS.get(span, ("", 1))
-    timeframe = BarLength.parse(f"{int(multiplier) * months}{unit}") if multiplier.isdecimal() and unit else None
+    timeframe = Timeframe.parse(f"{int(multiplier) * months}{unit}") if multiplier.isdecimal() and unit else None
     if timeframe is None:
         raise Refusal(400, f"The timespan {multiplier} {span} is none of the imitation's.")
     adjusted = choice(query, "adjusted", ("true", "false")) == "true"

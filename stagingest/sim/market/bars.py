@@ -39,14 +39,14 @@ Value = TypeVar("Value", bound=_Sized)
 
 
 @dataclass(frozen=True, slots=True)
-class BarLength:
+class Timeframe:
     """The length of a bar: `amount` of a `unit` (Min, Hour, Day, Week, Month)."""
 
     amount: int
     unit: str
 
     @classmethod
-    def parse(cls, text: str) -> "BarLength | None":
+    def parse(cls, text: str) -> "Timeframe | None":
         """The timeframe of `5Min`, `5T`, `1Day` and so on, or None when there is no such one."""
         found = _TIMEFRAME.fullmatch(text)
         unit = _UNITS.get(found[2]) if found else None
@@ -77,7 +77,7 @@ class BarLength:
 class Spec:
     """Everything but symbol and time that changes a bar."""
 
-    timeframe: BarLength
+    timeframe: Timeframe
     feed: str = "sip"
     adjustment: frozenset[str] = frozenset()
     currency: str = "USD"

@@ -8,7 +8,7 @@ from functools import lru_cache
 import pyarrow as pa
 
 from stagingest.model import calendar as model_calendar
-from stagingest.sim.market.bars import BarLength
+from stagingest.sim.market.bars import Timeframe
 
 FIRST_DAY = date(2016, 1, 4)
 
@@ -70,7 +70,7 @@ def calendar(year: int) -> Calendar:
 
 
 @lru_cache(maxsize=64)
-def periods(year: int, timeframe: BarLength) -> pa.Array:
+def periods(year: int, timeframe: Timeframe) -> pa.Array:
     """For each session of `calendar(year)` the stamp of the day, week or month bar that holds it."""
     days = calendar(year).days
     if timeframe.unit == "Day":

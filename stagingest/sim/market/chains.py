@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from stagingest.model import calendar
 from stagingest.sim.market.arrow import seed
-from stagingest.sim.market.bars import BarLength, Bars, Cache, encode
+from stagingest.sim.market.bars import Bars, Cache, Timeframe, encode
 from stagingest.sim.market.calendar import Moment
 from stagingest.sim.market.contracts import OCC, ListedContract
 from stagingest.sim.market.premiums import premiums, until
@@ -25,7 +25,7 @@ FIRST_DAY = date(2024, 2, 1)
 _WEEKLY_LIFE, _MONTHLY_LIFE = timedelta(days=56), timedelta(days=366)
 _WEEKLY_STRIKES, _MONTHLY_STRIKES = 15, 31
 _DAY = timedelta(days=1)
-_BY_DAY = BarLength(1, "Day")
+_BY_DAY = Timeframe(1, "Day")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class Chains:
         )
         return self._contract(underlying, one, *side, today) if side else None
 
-    def bars(self, symbol: str, timeframe: BarLength, moment: Moment) -> Bars | None:
+    def bars(self, symbol: str, timeframe: Timeframe, moment: Moment) -> Bars | None:
         """Every bar of a contract, or None when it is unknown or has not traded."""
         found = self._find(symbol, moment.today)
         if not found:
@@ -163,7 +163,7 @@ class Chains:
 
     # --- prices
 
-    def _encode(self, underlying: str, one: Expiry, timeframe: BarLength, moment: Moment) -> _Encoded:
+    def _encode(self, underlying: str, one: Expiry, timeframe: Timeframe, moment: Moment) -> _Encoded:
         days = self._frames.get((underlying, one), partial(self._days, underlying, one))
         frame = until(days, moment, timeframe)
         symbols = [_occ(_root(underlying), one.day, *side) for side in self._sides(underlying, one)]

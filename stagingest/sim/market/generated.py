@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from stagingest.errors import UsageError
 from stagingest.sim.market.arrow import add, fraction, mul, seed
-from stagingest.sim.market.bars import BarLength, Bars, Cache, Spec, aggregate, encode, intraday_buckets
+from stagingest.sim.market.bars import Bars, Cache, Spec, Timeframe, aggregate, encode, intraday_buckets
 from stagingest.sim.market.calendar import FIRST_DAY, Moment, calendar, periods, stamp
 from stagingest.sim.market.chains import Chains
 from stagingest.sim.market.contracts import ListedContract
@@ -94,7 +94,7 @@ class Generated:
             runs = [self._past(symbol, spec, moment), self._present(symbol, spec, moment)]
             yield from reversed(runs) if descending else runs
 
-    def option_bars(self, symbol: str, timeframe: BarLength, moment: Moment) -> Bars | None:
+    def option_bars(self, symbol: str, timeframe: Timeframe, moment: Moment) -> Bars | None:
         """Every bar of a contract, or None for an unknown one."""
         return self._chains.bars(symbol, timeframe, moment)
 

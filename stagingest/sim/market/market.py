@@ -5,7 +5,7 @@ from datetime import date
 from pathlib import Path
 from typing import Protocol
 
-from stagingest.sim.market.bars import BarLength, Bars, Spec
+from stagingest.sim.market.bars import Bars, Spec, Timeframe
 from stagingest.sim.market.calendar import Moment
 from stagingest.sim.market.contracts import ListedContract
 from stagingest.sim.market.generated import Generated, Splits, names
@@ -35,7 +35,7 @@ class Market(Protocol):
         An unknown symbol has none.
         """
 
-    def option_bars(self, symbol: str, timeframe: BarLength, moment: Moment) -> Bars | None:
+    def option_bars(self, symbol: str, timeframe: Timeframe, moment: Moment) -> Bars | None:
         """Every bar of a contract, or None."""
 
     def contracts(self, underlying: str, today: date) -> Sequence[ListedContract]:

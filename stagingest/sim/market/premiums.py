@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from stagingest.model import calendar
 from stagingest.sim.market.arrow import add, at_least, div, mul, real, sub, uniform, whole
-from stagingest.sim.market.bars import BarLength, aggregate, intraday_buckets
+from stagingest.sim.market.bars import Timeframe, aggregate, intraday_buckets
 from stagingest.sim.market.calendar import Moment, stamp
 
 _PRINTS = 4  # a day of four or more contracts is four prints: open, high, low, close
@@ -113,7 +113,7 @@ def _print(days: pa.Table, nth: int, price: str, volume: pa.ChunkedArray) -> pa.
     )
 
 
-def until(days: pa.Table, moment: Moment, timeframe: BarLength) -> pa.Table:
+def until(days: pa.Table, moment: Moment, timeframe: Timeframe) -> pa.Table:
     """Bars of a timeframe out of `premiums`, as far as the moment has come; sorted by `k`, then `t`."""
     today = stamp(moment.session)
     begun = days.filter(pc.less_equal(days["t"], today))
@@ -132,7 +132,7 @@ def _summed(frame: pa.Table, buckets: pa.Array) -> pa.Table:
     return aggregate(frame, buckets, by=("k",))
 
 
-def _period_stamps(stamps: pa.ChunkedArray, timeframe: BarLength) -> pa.Array:
+def _period_stamps(stamps: pa.ChunkedArray, timeframe: Timeframe) -> pa.Array:
     # midnight in New York is 4 or 5 hours into the UTC day of the same date
     start = {
         at: stamp(timeframe.period(date(1970, 1, 1) + timedelta(days=at // 86_400)))

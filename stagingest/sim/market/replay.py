@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from stagingest.errors import UsageError
 from stagingest.model import calendar
 from stagingest.sim.market.arrow import div, mul
-from stagingest.sim.market.bars import BarLength, Bars, Cache, Spec, encode
+from stagingest.sim.market.bars import Bars, Cache, Spec, Timeframe, encode
 from stagingest.sim.market.calendar import Moment, stamp
 from stagingest.sim.market.contracts import OCC, ListedContract, of_row
 from stagingest.sim.market.snapshots import GREEKS, Snapshot
@@ -81,7 +81,7 @@ class Replay:
         if found:
             yield found
 
-    def option_bars(self, symbol: str, timeframe: BarLength, moment: Moment) -> Bars | None:
+    def option_bars(self, symbol: str, timeframe: Timeframe, moment: Moment) -> Bars | None:
         """The recorded bars of a contract, up to the moment."""
         return self._until(symbol, timeframe, moment, option=True)
 
@@ -96,7 +96,7 @@ class Replay:
 
     def snapshots(self, underlying: str, moment: Moment) -> Sequence[Snapshot]:
         """The newest recorded chain of an underlying whose session is over, sorted by symbol."""
-        bars = self._until(underlying, BarLength(1, "Day"), moment, option=False)
+        bars = self._until(underlying, Timeframe(1, "Day"), moment, option=False)
         close = orjson.loads(bars.cut(len(bars.stamps) - 1, len(bars.stamps)))["c"] if bars and bars.stamps else None
         return self._recorded.snapshots(underlying, moment, close)
 
@@ -105,7 +105,7 @@ class Replay:
         """Every stock that has contracts."""
         return tuple(self._chains)
 
-    def _until(self, symbol: str, timeframe: BarLength, moment: Moment, *, option: bool) -> Bars | None:
+    def _until(self, symbol: str, timeframe: Timeframe, moment: Moment, *, option: bool) -> Bars | None:
         kind = (option, timeframe.unit)
         sources = [source for source in self._sources.get(kind, ()) if symbol in source.places]
         if timeframe.amount != 1 or not sources:
