@@ -83,9 +83,8 @@ def main() -> None:
             f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import bench_plan; bench_plan.persist()"
         )
         plan_s = child(code, folder)
-        status_s = child(
-            "import sys; sys.argv = ['stagingest', 'status']; import stagingest.cli; stagingest.cli.main()", folder
-        )
+        run = "import runpy; runpy.run_module('stagingest', run_name='__main__')"
+        status_s = child(f"import sys; sys.argv = ['stagingest', 'status']; {run}", folder)
         document = subprocess.run(
             [sys.executable, "-m", "stagingest", "status", "--json"], cwd=folder, check=True, capture_output=True
         )

@@ -16,6 +16,7 @@ from hypothesis import settings
 
 NOT_RUN = "NOT RUN: "
 TEST_ALL = os.environ.get("STAGINGEST_TEST_ALL") == "1"
+BRIEF = os.environ.get("STAGINGEST_TEST_BRIEF") == "1"
 
 
 def _namespaces() -> bool:
@@ -65,6 +66,9 @@ def sdk_python() -> Path:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    long = item.get_closest_marker("long")
+    if long and BRIEF:
+        pytest.skip(f"{NOT_RUN}set STAGINGEST_TEST_ALL=1 for {long.args[0]}")
     for marker in NEEDS:
         if item.get_closest_marker(marker):
             _need(marker)

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, wait
@@ -17,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pool_parent
 import pool_tasks
 import pytest
 from hypothesis import given
@@ -36,7 +36,7 @@ SOON_S = 20  # how long anything that must happen may take on a busy machine
 
 Pool = ProcessPool | ThreadPool
 Make = Callable[..., ProcessPool]
-Start = Callable[[str], "subprocess.Popen[str]"]
+Start = Callable[[Callable[[], None]], "subprocess.Popen[str]"]
 
 
 @pytest.fixture
@@ -393,34 +393,15 @@ def test_a_pool_nobody_used_ends(slots: Make, end: Callable[[ProcessPool], None]
 
 # What takes a parent of its own.
 
-PARENT = """
-    import os, signal, sys
-    import click
-    import pool_tasks
-    from stagingest.fetching.pool.process_pool import PoolBroken, ProcessPool
-    from stagingest.fetching.pool.start import warm
-
-    def main():
-        {body}
-
-    if __name__ == "__main__":
-        main()
-    else:
-        raise RuntimeError("a worker ran the parent's main module")
-"""
-
 
 @pytest.fixture
-def parent(tmp_path: Path) -> Iterator[Start]:
+def parent() -> Iterator[Start]:
     """Starts a script that runs a pool, in a process group of its own."""
 
-    def start(body: str) -> "subprocess.Popen[str]":
-        script = tmp_path / "parent.py"
-        lines = textwrap.indent(textwrap.dedent(body), "    ").strip()
-        script.write_text(textwrap.dedent(PARENT).format(body=lines))
+    def start(function: Callable[[], None]) -> "subprocess.Popen[str]":
         path = os.pathsep.join(path for path in sys.path if path)
         return subprocess.Popen(
-            [sys.executable, str(script)],
+            [sys.executable, pool_parent.__file__, function.__name__],
             env={**os.environ, "PYTHONPATH": path, "TMPDIR": short},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -435,28 +416,15 @@ def parent(tmp_path: Path) -> Iterator[Start]:
 
 @FORK_SERVER
 def test_workers_import_neither_the_parents_main_nor_click(parent: Start) -> None:
-    body = """
-        with ProcessPool(1, 1, setup=pool_tasks.no_setup, setup_arg=0, preload=["hashlib"], on_note=print) as pool:
-            print(*pool.submit(pool_tasks.surroundings).result()["modules"])
-    """
-    with parent(body) as process:
+    with parent(pool_parent.printing_what_a_worker_imported) as process:
         modules = process.communicate(timeout=SOON_S)[0].split()
     assert process.returncode == 0
-    assert {"pool_tasks", "hashlib", "stagingest.fetching.pool.child"} <= set(modules)
-    assert not {"click", "parent", "stagingest.fetching.pool.process_pool", "pyarrow", "requests"} & set(modules)
+    assert {pool_tasks.__name__, "hashlib", Frame.__module__} <= set(modules)
+    assert not {"click", pool_parent.__name__, ProcessPool.__module__, "pyarrow", "requests"} & set(modules)
 
 
 def test_a_killed_parent_leaves_no_orphan(parent: Start) -> None:
-    body = """
-        def tell(slot, value):
-            print(value, *pool.pids(), flush=True)
-        pool = ProcessPool(3, 1, setup=pool_tasks.no_setup, setup_arg=0, preload=[], on_note=tell)
-        pool.submit(pool_tasks.say_and_hold_the_interpreter)
-        pool.submit(pool_tasks.say_and_stop)
-        pool.submit(pool_tasks.say, "idle")
-        signal.pause()
-    """
-    with parent(body) as process:
+    with parent(pool_parent.waiting_with_three_kinds_of_workers) as process:
         assert process.stdout
         lines = [process.stdout.readline().split() for _ in range(3)]
         pids = {int(pid) for line in lines for pid in line[1:]}
@@ -467,47 +435,22 @@ def test_a_killed_parent_leaves_no_orphan(parent: Start) -> None:
 
 
 def test_ctrl_c_to_the_group_leaves_the_decision_to_the_parent(parent: Start) -> None:
-    body = """
-        signal.signal(signal.SIGINT, lambda *_: print("interrupted", flush=True))
-        warm(["hashlib"])
-        print("warming", flush=True)
-        sys.stdin.readline()
-        with ProcessPool(1, 1, setup=pool_tasks.no_setup, setup_arg=0, preload=[], on_note=print) as pool:
-            before = pool.submit(pool_tasks.worker_pid).result()
-            print("working", flush=True)
-            sys.stdin.readline()
-            print(pool.submit(pool_tasks.worker_pid).result() == before)
-    """
-    with parent(body) as process:
+    with parent(pool_parent.counting_interrupts) as process:
         assert process.stdout
-        assert process.stdin
         for moment in ("warming", "working"):
             assert process.stdout.readline().strip() == moment
             os.killpg(process.pid, signal.SIGINT)
             assert process.stdout.readline().strip() == "interrupted"
-            process.stdin.write("\n")
-            process.stdin.flush()
         assert process.stdout.readline().strip() == "True"
 
 
 def test_too_many_open_files_break_the_pool_instead_of_hanging_it(parent: Start) -> None:
-    body = """
-        import resource
-        warm([])
-        most = len(os.listdir("/proc/self/fd")) + 4
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-        pool = ProcessPool(1, 1, setup=pool_tasks.no_setup, setup_arg=0, preload=[], on_note=print)
-        try:
-            pool.submit(pool_tasks.double, 1).result()
-        except PoolBroken as broken:  # by submit or by the future, whichever comes first
-            print(broken)
-    """
-    with parent(body) as process:
+    with parent(pool_parent.short_of_files) as process:
         assert "Too many open files" in process.communicate(timeout=SOON_S)[0]
 
 
 def test_importing_the_pool_imports_no_library() -> None:
-    code = "import sys, stagingest.fetching.pool.process_pool; print(*sys.modules)"
+    code = f"import sys, {ProcessPool.__module__}; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout.split()
     assert not {"pyarrow", "requests", "duckdb", "orjson", "click", "sqlite3", "asyncio"} & set(modules)
 

@@ -1,8 +1,10 @@
 """Fetch, from the question to staged files, against the imitation over real sockets."""
 
 import os
+import time
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow.compute as pc
 import pytest
@@ -376,12 +378,14 @@ def test_a_provider_that_only_refuses_is_left_alone_and_the_same_command_continu
 ) -> None:
     from stagingest.fetching.worker import requester
 
-    monkeypatch.setattr(requester, "LIMITED_S", 0.2)
     refusing = policy.Policy(faults=(policy.Fault("status", status=429, headers=(("Retry-After", "0"),)),))
     with desk(tmp_path, symbols=3, policy=refusing) as place:
+        # Of the time it may refuse, each of its answers takes a little less than half.
+        clock = SimpleNamespace(sleep=time.sleep, monotonic=lambda: 0.4 * requester.LIMITED_S * len(place.server.log))
+        monkeypatch.setattr(requester, "time", clock)
         fetched = place.fetch(symbols=place.market.symbols, **YEAR)
         assert (fetched.exit_code, fetched.summary.left) == (5, 1)
-        assert fetched.summary.limited == fetched.summary.requests > 1
+        assert fetched.summary.limited == fetched.summary.requests == 3
         assert "Run the same command again later" in fetched.summary.stopped
         place.server.behave(policy.Policy())
         assert place.fetch(symbols=place.market.symbols, **YEAR).exit_code == 0

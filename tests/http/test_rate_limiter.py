@@ -1,16 +1,17 @@
 import os
 import signal
 import subprocess
-import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
+import gatechild
 import pytest
 
 from stagingest.errors import StagingestError
-from stagingest.http import rate_limiter as http_rate_limiter
+from stagingest.http import rate_limiter
 from stagingest.http.rate import Feedback
 from stagingest.http.rate_limiter import LimiterSpec, RateLimiter, SharedLimiter, record_path
 
@@ -152,7 +153,7 @@ def test_a_record_cut_short_is_written_anew(path: Path, clock: Clock, size: int)
 
 def test_a_record_of_another_boot_begins_anew(path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch):
     with monkeypatch.context() as patch:
-        patch.setattr(http_rate_limiter, "_tag", lambda: b"lastboot")
+        patch.setattr(rate_limiter, "_tag", lambda: b"lastboot")
         SharedLimiter(path, 1.0, 10.0, clock=clock).report(Feedback(429, clock.now, retry_after_s=900.0))
     limiter = SharedLimiter(path, 1.0, 10.0, clock=clock)
     assert limiter.state().rate_per_s == 10.0
@@ -252,31 +253,8 @@ def test_a_stop_ends_the_wait_without_a_permit(path: Path, clock: Clock):
     assert rate_limiter.take(stop) is None
 
 
-TAKER = """
-import sys
-from pathlib import Path
-from stagingest.http.rate_limiter import RateLimiter, SharedLimiter
-from stagingest.http.rate import Feedback
-permits = RateLimiter([SharedLimiter(Path(sys.argv[1]), 1.0, float(sys.argv[2]))])
-for _ in range(int(sys.argv[3])):
-    lease = permits.take()
-    print(repr(lease.slot_s), flush=True)
-    permits.report(Feedback(200, lease.slot_s))
-"""
-
-HOLDER = """
-import sys
-from pathlib import Path
-from stagingest.http.rate_limiter import SharedLimiter
-gate = SharedLimiter(Path(sys.argv[1]), 1.0, 10.0)
-with gate._held:
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
-def start(code: str, *arguments: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", code, *map(str, arguments)]
+def start(function: Callable[..., None], *arguments: object) -> subprocess.Popen[str]:
+    command = gatechild.command(function, *arguments)
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
@@ -288,8 +266,8 @@ def kill(process: subprocess.Popen[str]) -> str:
 
 def test_processes_keep_one_rate_though_one_of_them_is_killed(path: Path):
     rate, each = 200.0, 100
-    processes = [start(TAKER, path, rate, each) for _ in range(2)]
-    victim = start(TAKER, path, rate, 10**6)
+    processes = [start(gatechild.taking, path, rate, each) for _ in range(2)]
+    victim = start(gatechild.taking, path, rate, 10**6)
     assert victim.stdout is not None
     slots = [float(victim.stdout.readline()) for _ in range(20)]
     slots += [float(line) for line in kill(victim).splitlines() if line.count(".") == 1]
@@ -305,7 +283,7 @@ def test_processes_keep_one_rate_though_one_of_them_is_killed(path: Path):
 
 
 def test_a_process_killed_while_it_holds_the_record_holds_it_no_more(path: Path):
-    holder = start(HOLDER, path)
+    holder = start(gatechild.holding, path)
     assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"
     kill(holder)

@@ -1,14 +1,13 @@
 """Loading into a real DuckDB: exactly once, in order, whole or not at all."""
 
-import os
 import signal
 import subprocess
 import sys
-import textwrap
 from datetime import timedelta
 from pathlib import Path
 
 import duckdb
+import loadchild
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -320,37 +319,9 @@ def test_an_older_listing_does_not_replace_a_newer_one(staging: Staging, db: Pat
     assert len(ask(db, "SELECT * FROM option_contract_snapshots")) == 2
 
 
-KILLED = """
-    import os, signal, sys
-    sys.path.insert(0, {tests!r})
-    from pathlib import Path
-    from loadlab import Staging
-    from stagingest.loading.loader import load
-    from stagingest.targets.duckdb.target import DuckDB
-
-    staging = Staging(Path({root!r}))
-    for number in range(6):
-        staging.bars(f"S{{number}}", 0, 4, price=number)
-    calls = 0
-
-    class Killed(DuckDB):
-        def {method}(self, *args, **values):
-            global calls
-            calls += 1
-            if calls == 3:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return super().{method}(*args, **values)
-
-    load([staging], Killed(Path({db!r}), threads=1), batch_rows=4)
-"""
-
-
 @pytest.mark.parametrize("method", ["take", "_fill", "_enter"])
 def test_a_killed_loader_leaves_whole_batches(staging: Staging, db: Path, method: str) -> None:
-    script = KILLED.format(
-        tests=str(Path(__file__).parent.parent / "lab"), root=str(staging.root), db=str(db), method=method
-    )
-    child = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False)
+    child = subprocess.run(loadchild.command(loadchild.killed_at_the_third, staging.root, db, method), check=False)
     assert child.returncode == -signal.SIGKILL
     for number in range(6):
         staging.bars(f"S{number}", 0, 4, price=number)
@@ -361,10 +332,7 @@ def test_a_killed_loader_leaves_whole_batches(staging: Staging, db: Path, method
 
 
 def test_a_loader_killed_while_it_creates_the_database_leaves_none(staging: Staging, db: Path) -> None:
-    script = KILLED.format(
-        tests=str(Path(__file__).parent.parent / "lab"), root=str(staging.root), db=str(db), method="_all"
-    )
-    child = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False)
+    child = subprocess.run(loadchild.command(loadchild.killed_at_the_third, staging.root, db, "_all"), check=False)
     assert child.returncode == -signal.SIGKILL
     assert not db.exists()
     for number in range(6):
@@ -373,38 +341,9 @@ def test_a_loader_killed_while_it_creates_the_database_leaves_none(staging: Stag
     assert [path.name for path in db.parent.iterdir() if path.name.startswith(db.name)] == [db.name]
 
 
-INTERRUPTED = """
-    import sys
-    sys.path.insert(0, {tests!r})
-    from pathlib import Path
-    from loadlab import Staging
-    from stagingest.loading.loader import load
-    from stagingest.targets.duckdb.target import DuckDB
-
-    staging = Staging(Path({root!r}))
-    for number in range(2):
-        staging.bars(f"S{{number}}", 0, 4, price=number)
-
-    class Slow(DuckDB):
-        def _enter(self, *args):
-            super()._enter(*args)
-            if self.ready:
-                print("inserted", flush=True)
-                self._all("SELECT sum(hash(range)) FROM range(1000000000000)")
-            self.ready = True
-
-    target = Slow(Path({db!r}), threads=1)
-    target.ready = False
-    try:
-        load([staging], target, batch_rows=4)
-    except KeyboardInterrupt:
-        sys.exit(130)
-"""
-
-
 def test_an_interrupted_load_stops_and_leaves_whole_batches(staging: Staging, db: Path) -> None:
-    script = INTERRUPTED.format(tests=str(Path(__file__).parent.parent / "lab"), root=str(staging.root), db=str(db))
-    child = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, text=True)
+    command = loadchild.command(loadchild.interrupted, staging.root, db)
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert child.stdout.readline() == "inserted\n"
     child.send_signal(signal.SIGINT)
     child.communicate()
@@ -680,20 +619,8 @@ def test_a_database_can_be_opened_by_the_oldest_version_promised(staging: Stagin
 
 
 def test_a_loader_prints_nothing_when_it_ends(staging: Staging, db: Path) -> None:
-    script = f"""
-        import sys
-        sys.path.insert(0, {str(Path(__file__).parent.parent / "lab")!r})
-        from pathlib import Path
-        from loadlab import Staging
-        from stagingest.loading.loader import load
-        from stagingest.targets.duckdb.target import DuckDB
-        staging = Staging(Path({str(staging.root)!r}))
-        staging.bars("A", 0, 3)
-        load([staging], DuckDB(Path({str(db)!r})))
-    """
-    child = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True, env=os.environ
-    )
+    command = loadchild.command(loadchild.loaded, staging.root, db)
+    child = subprocess.run(command, capture_output=True, text=True, check=True)
     assert (child.stdout, child.stderr) == ("", "")
 
 
@@ -808,30 +735,11 @@ def test_labels_are_asked_for_like_text_and_unknown_words_find_nothing(staging: 
     assert ask(db, "SELECT count(*) FROM stock_bars WHERE feed = 'no such feed'") == [(0,)]
 
 
-UNSETTLED = """
-    import os, signal, sys
-    sys.path.insert(0, {tests!r})
-    from pathlib import Path
-    from loadlab import Staging
-    from stagingest.loading.loader import load
-    from stagingest.targets.duckdb.target import DuckDB
-
-    class Killed(DuckDB):
-        def settle(self):
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    staging = Staging(Path({root!r}))
-    staging.bars("A B", 0, 4)
-    load([staging], Killed(Path({db!r}), threads=1))
-"""
-
-
 def test_a_damaged_write_ahead_log_is_explained_set_aside_and_what_it_held_is_loaded_again(
     staging: Staging, db: Path
 ) -> None:
     load([staging], DuckDB(db, threads=1))  # nothing is staged: an empty database
-    script = UNSETTLED.format(tests=str(Path(__file__).parent.parent / "lab"), root=str(staging.root), db=str(db))
-    child = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False)
+    child = subprocess.run(loadchild.command(loadchild.killed_before_it_finishes, staging.root, db), check=False)
     assert child.returncode == -signal.SIGKILL
     staging.bars("A B", 0, 4)
     log = Path(f"{db}.wal")
@@ -893,7 +801,7 @@ def test_a_database_of_the_first_version_is_led_on_and_keeps_its_rows(
     staging.bars("A", 0, 2)
     with monkeypatch.context() as patch:
         patch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:1])
-        patch.setattr(DuckDB, "expect", lambda *_: None)
+        patch.setattr(DuckDB, "record_open", lambda *_: None)
         patch.setattr(DuckDB, "unexplained", lambda _: frozenset())
         run(db, staging)
     assert ask(db, "SELECT version FROM schema_migrations") == [(1,)]

@@ -1,14 +1,12 @@
 """What holds for every target: exactly once, in order, whole files only, one holder."""
 
-import os
 import signal
 import subprocess
-import sys
-import textwrap
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import loadchild
 import pytest
 from loadlab import ACTIVE, BARS, CALLS, CHAIN, IEX, INACTIVE, NOON, Staging, bar, contract, snapshot, window
 from targetlab import KINDS, Kind, Rows
@@ -218,17 +216,7 @@ def test_a_damaged_file_is_named_and_the_rest_loads(staging: Staging, place: Pla
 def test_a_second_holder_is_told_who_has_it(staging: Staging, place: Place) -> None:
     staging.bars("A", 0, 2)
     place.load(staging)
-    script = f"""
-        import sys
-        sys.path.insert(0, {str(Path(__file__).parent.parent / "lab")!r})
-        from pathlib import Path
-        from targetlab import KINDS
-        target = KINDS[{place.kind.name!r}].opened(Path({str(place.path)!r}))
-        target.open([])
-        print("open", flush=True)
-        sys.stdin.read()
-    """
-    command = [sys.executable, "-c", textwrap.dedent(script)]
+    command = loadchild.command(loadchild.holding, place.kind.name, place.path)
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "open\n"
@@ -238,48 +226,11 @@ def test_a_second_holder_is_told_who_has_it(staging: Staging, place: Place) -> N
     assert place.load(staging).entries == 0
 
 
-KILLED = """
-    import os, signal, sys
-    sys.path.insert(0, {tests!r})
-    from pathlib import Path
-    from loadlab import Staging
-    from targetlab import KINDS
-    from stagingest.system import disk
-    from stagingest.loading.loader import load
-
-    staging = Staging(Path({root!r}))
-    for number in range(6):
-        staging.bars(f"S{{number}}", 0, 4, price=number)
-    for number in range(6):
-        staging.bars(f"S{{number}}", 2, 6, price=10 + number)
-    opened = KINDS[{name!r}].opened(Path({place!r}))
-    calls = 0
-
-    def deadly(real):
-        def struck(*args, **values):
-            global calls
-            calls += 1
-            if calls == {at}:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return real(*args, **values)
-        return struck
-
-    for name in {names!r}:
-        owner = disk if hasattr(disk, name) and not hasattr(opened, name) else opened
-        setattr(owner, name, deadly(getattr(owner, name)))
-    load([staging], opened, batch_rows=8)
-"""
-
-
 @pytest.mark.parametrize("at", [1, 2, 3, 5, 8, 13, 21, 34])
 def test_a_killed_loader_leaves_what_the_next_one_completes(staging: Staging, place: Place, at: int) -> None:
     names = ("fill", "replace", "sync", "_fill") if place.kind.name == "parquet" else ("_all",)
-    script = KILLED.format(
-        tests=str(Path(__file__).parent.parent / "lab"),
-        root=str(staging.root), name=place.kind.name, place=str(place.path), at=at,
-        names=names,
-    )  # fmt: skip
-    child = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False, env=os.environ.copy())
+    command = loadchild.command(loadchild.killed_in_a_correction, staging.root, place.kind.name, place.path, at, *names)
+    child = subprocess.run(command, check=False)
     assert child.returncode == -signal.SIGKILL
     for number in range(6):
         staging.bars(f"S{number}", 0, 4, price=number)

@@ -327,8 +327,9 @@ def play(machine: type[Life], examples: int) -> None:
     )
 
 
-def test_whatever_happens_what_was_asked_is_there_once() -> None:
-    play(Life, 20)
+@pytest.mark.parametrize("lives", [5, pytest.param(20, marks=pytest.mark.long("20 lives of a user instead of 5"))])
+def test_whatever_happens_what_was_asked_is_there_once(lives: int) -> None:
+    play(Life, lives)
 
 
 class WithoutSync(Life):

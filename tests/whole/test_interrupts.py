@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import impatienttool
 import pytest
 from desk import Desk, desk
 from processes import MARK, Process, ours, wait_until
@@ -14,12 +15,7 @@ from processes import MARK, Process, ours, wait_until
 from stagingest.sim import policy
 
 TOOL = [sys.executable, "-m", "stagingest"]
-# The tool as it is, but for the time after which a worker that says nothing counts as hung.
-IMPATIENT = [
-    sys.executable,
-    "-c",
-    "import sys; from stagingest import cli, fetching; fetching.HUNG_S = 3.0; sys.exit(cli.main())",
-]
+IMPATIENT = [sys.executable, impatienttool.__file__]
 SOON_S = 30.0
 CHUNKS_S = 120.0
 

@@ -5,12 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import bugs
 import pytest
 from badlab import bars, page
 from canary import Found, Search, credential, family, needles, planted, spelled
@@ -73,12 +74,14 @@ class Watch:
 
 
 @pytest.fixture
-def watch(tmp_path: Path) -> Iterator[Watch]:
+def watch() -> Iterator[Watch]:
     """Whatever a test does, at its end the keys are nowhere."""
-    world = Watch(tmp_path / "world")
-    (world.root / "home").mkdir(parents=True)
-    yield world
-    world.look()
+    # The world holds the socket of a fork server, whose path must be short.
+    with tempfile.TemporaryDirectory(prefix="keys-") as short:
+        world = Watch(Path(short))
+        (world.root / "home").mkdir()
+        yield world
+        world.look()
     assert world.search.looked_at > 3
     assert not world.found, sorted(world.found)
 
@@ -236,42 +239,14 @@ def test_a_server_that_repeats_the_keys_is_not_quoted(watch: Watch, answer: Answ
         watch.look()
 
 
-BUGS = {
-    "in the transport of a worker": """
-        import stagingest.http.client
-        def send(self, origin, request, headers):
-            raise RuntimeError(f"{request} {dict(headers)!r} {headers}")
-        stagingest.http.client.Client.send = send
-    """,
-    "in a reader of pages": """
-        import os, stagingest.providers.alpaca.endpoints
-        def read(self, chunk, request, body):
-            raise KeyError(dict(os.environ))
-        stagingest.providers.alpaca.endpoints._Bars.read = read
-    """,
-    "in the supervisor": """
-        import os, stagingest.fetching.summary
-        def asked(self, result):
-            raise ValueError(f"{dict(os.environ)}")
-        stagingest.fetching.summary.RunCounts.asked = asked
-    """,
-    "while planning": """
-        import os, stagingest.planning.due
-        def due(*_):
-            raise TypeError(os.environ["APCA_API_SECRET_KEY"])
-        stagingest.planning.due.due = due
-    """,
-}
-
-
 @pytest.mark.parametrize("processes", ["0", "2"])
-@pytest.mark.parametrize("bug", BUGS.values(), ids=BUGS)
+@pytest.mark.parametrize("bug", bugs.ALL, ids=lambda bug: bug.__name__.replace("_", " "))
 def test_a_bug_of_ours_is_a_sentence_that_names_its_place_and_not_the_keys_it_held(
-    watch: Watch, bug: str, processes: str
+    watch: Watch, bug: Callable[[], None], processes: str
 ) -> None:
     """Python runs `sitecustomize` in every process, workers and fork server included."""
     (watch.root / "patched").mkdir()
-    (watch.root / "patched" / "sitecustomize.py").write_text(textwrap.dedent(bug))
+    (watch.root / "patched" / "sitecustomize.py").write_text(bugs.sitecustomize(bug))
     with ExitStack() as stack:
         imitated(watch, stack)
         code, said = watch.run("fetch", *QUESTION, "--processes", processes)

@@ -292,7 +292,7 @@ def _loaded_by(script: str) -> set[str]:
 
 @pytest.mark.parametrize("option", ["--help", "--version"])
 def test_help_and_version_load_click_and_no_other_library(option: str) -> None:
-    script = f"sys.argv = ['stagingest', '{option}']; from stagingest.cli import main; main()"
+    script = f"import runpy; sys.argv = ['stagingest', '{option}']; runpy.run_module('stagingest', run_name='__main__')"
     tops = {name.partition(".")[0] for name in _loaded_by(script)}
     assert tops - set(sys.stdlib_module_names) == {"click", "stagingest"}
     assert "sqlite3" not in tops

@@ -1,5 +1,6 @@
 """A provider that is gone for a while, or does not tell all: nothing is burned, nothing is missed."""
 
+import socket
 import threading
 from pathlib import Path
 from typing import Any
@@ -40,9 +41,14 @@ class Outage:
 
     def leave(self) -> None:
         self.place.server.__exit__(None, None, None)
+        # Nobody else is given the port meanwhile, and who asks there is refused.
+        self.reserved = socket.socket()
+        self.reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.reserved.bind(("127.0.0.1", self.place.server.port))
 
     def come_back(self) -> None:
         server = self.place.server
+        self.reserved.close()
         self.place.server = sim_server.Server(
             self.place.market, self.back_with, port=server.port, clock=lambda: self.place.now
         ).__enter__()

@@ -10,6 +10,7 @@ from stagingest.sim import policy
 
 
 @pytest.mark.strace
+@pytest.mark.long("every third system call of a command that fails")
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("command", ["fetch", "load"])
 def test_a_command_whose_writes_fail_leaves_what_the_same_command_completes(tmp_path: Path, command: str) -> None:
