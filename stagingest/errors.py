@@ -17,6 +17,29 @@ Exceptions here are picklable: they carry positional text only.
 
 import difflib
 from collections.abc import Iterable
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Every exit code of the command, the one that says most first: of several, `worst` takes the earliest."""
+
+    INTERRUPTED = 130
+    TERMINATED = 143
+    HELD = 75
+    FAILED = 1
+    CREDENTIALS = 4
+    PROVIDER = 5
+    INCOMPLETE = 3
+    NOTHING_TO_DO = 7
+    OK = 0
+    USAGE = 2  # never of a run that began; among others it weighs as FAILED
+    BROKEN_PIPE = 141  # the reader of stdout went away; never one of several
+
+
+def worst(codes: Iterable[int]) -> int:
+    """Of the exit codes of several steps the one that says most, of equals the first; `Exit.OK` without any."""
+    ranked = list(Exit)[: list(Exit).index(Exit.OK) + 1]
+    return min(codes, key=lambda code: ranked.index(Exit(code) if code in ranked else Exit.FAILED), default=Exit.OK)
 
 
 def location_of(error: BaseException) -> str:
@@ -38,7 +61,7 @@ class StagingestError(Exception):
         next_step: what to run or change next; may be empty.
     """
 
-    exit_code = 1
+    exit_code: int = Exit.FAILED
 
     def __init__(self, message: str, next_step: str = "") -> None:
         super().__init__(message, next_step)
@@ -52,25 +75,25 @@ class StagingestError(Exception):
 class UsageError(StagingestError):
     """The command line, a symbols file or a setting is wrong."""
 
-    exit_code = 2
+    exit_code = Exit.USAGE
 
 
 class CredentialsError(StagingestError):
     """A key is missing, refused, or not entitled."""
 
-    exit_code = 4
+    exit_code = Exit.CREDENTIALS
 
 
 class ProviderError(StagingestError):
     """The provider cannot be reached or keeps limiting us; the same command may be run again."""
 
-    exit_code = 5
+    exit_code = Exit.PROVIDER
 
 
 class HeldError(StagingestError):
     """Another process holds the staging directory or the database."""
 
-    exit_code = 75
+    exit_code = Exit.HELD
 
 
 class StagingError(StagingestError):

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from stagingest.errors import StagingestError
+from stagingest.errors import Exit, StagingestError
 from stagingest.http import classify, rate_limiter, response
 from stagingest.http import headers as http_headers
 from stagingest.http.client import Client
@@ -45,7 +45,7 @@ class Check:
 def exit_code(checks: Sequence[Check]) -> int:
     """0 without a failure, else the code of the failure that DESIGN section 7 puts first."""
     codes = {check.code for check in checks if check.level == FAIL}
-    return next((code for code in (1, 4, 5) if code in codes), 0)
+    return next((code for code in (Exit.FAILED, Exit.CREDENTIALS, Exit.PROVIDER) if code in codes), Exit.OK)
 
 
 def examine(
@@ -192,12 +192,17 @@ def _judged(endpoint: Endpoint, decision: classify.Decision) -> Check:
     if decision.kind is classify.Action.LIMITED:
         return Check(endpoint.name, WARN, f"{decision.reason}: the key's requests are spent for now.")
     if decision.kind is classify.Action.CREDENTIALS:
-        return Check(endpoint.name, FAIL, f"{decision.reason}. Check the keys and that they belong to this host.", 4)
+        return Check(
+            endpoint.name,
+            FAIL,
+            f"{decision.reason}. Check the keys and that they belong to this host.",
+            Exit.CREDENTIALS,
+        )
     if decision.kind is classify.Action.FORBIDDEN:
         wrong = "" if hosts.HOSTS[endpoint.budget].tells_keys else ", or the key pair is wrong"
         said = f"{decision.reason}. The plan does not include this data{wrong}."
-        return Check(endpoint.name, FAIL, said, 4)
-    return Check(endpoint.name, FAIL, f"{decision.reason}. Check the base URL and the network.", 5)
+        return Check(endpoint.name, FAIL, said, Exit.CREDENTIALS)
+    return Check(endpoint.name, FAIL, f"{decision.reason}. Check the base URL and the network.", Exit.PROVIDER)
 
 
 def _skew(access: hosts.Access, reply: response.Reply, before: datetime, after: datetime) -> Iterator[Check]:

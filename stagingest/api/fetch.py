@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from stagingest.errors import UsageError
+from stagingest.errors import Exit, UsageError
 from stagingest.planning.request import FetchOptions
 from stagingest.system import platform
 
@@ -41,7 +41,7 @@ class Fetched:
     @property
     def exit_code(self) -> int:
         """As the command's; a rejected name makes it 3 where it would be 0."""
-        return self.summary.exit_code or (3 if self.question.names.rejected else 0)
+        return self.summary.exit_code or (Exit.INCOMPLETE if self.question.names.rejected else Exit.OK)
 
 
 def plan(

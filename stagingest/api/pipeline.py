@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from stagingest.api import fetch, load, scan, universe
-from stagingest.errors import CredentialsError, ProviderError
+from stagingest.errors import CredentialsError, Exit, ProviderError
 from stagingest.planning import symbols as planning_symbols
 from stagingest.system import platform
 
@@ -194,7 +194,7 @@ def bars(
     )  # fmt: skip
     summary = fetched.summary
     if summary.stopped:
-        raise (CredentialsError if fetched.exit_code == 4 else ProviderError)(summary.stopped)
+        raise (CredentialsError if fetched.exit_code == Exit.CREDENTIALS else ProviderError)(summary.stopped)
     if summary.left:
         raise ProviderError(f"{summary.left} chunks were not asked ({summary.ended_by}).", "Call it again.")
     endpoint, series = fetched.question.endpoint, fetched.question.jobs[0].series

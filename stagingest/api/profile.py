@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stagingest.api import config, fetch, load
-from stagingest.errors import StagingError, StagingestError, UsageError
+from stagingest.errors import Exit, StagingError, StagingestError, UsageError, worst
 from stagingest.loading.follow import BackgroundLoader
 from stagingest.model.chunk import Coverage
 from stagingest.planning import request, symbols
@@ -29,7 +29,6 @@ _CAPS = ("max_requests", "max_chunks", "max_minutes")
 _FILES = ("symbols_file",)
 _LISTS = frozenset(("symbols", "underlyings", "watchlist", "index", "symbols_file"))
 _PROFILE = ("staging", "to", "preset", "steps", "lock_timeout", "memory_limit")
-_WORST = (130, 143, 75, 1, 4, 5, 3, 7, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +67,13 @@ class Ran:
 
     @property
     def exit_code(self) -> int:
-        """The worst of all, in the order of DESIGN section 7."""
+        """The worst of all, in the order of `errors.Exit`."""
         codes = [found.exit_code for _, found in self.steps]
         if isinstance(self.loaded, StagingestError):
             codes.append(self.loaded.exit_code)
         elif self.loaded is not None and self.loaded.skipped:
-            codes.append(3)
-        return min(codes, key=lambda code: _WORST.index(code) if code in _WORST else 3, default=0)
+            codes.append(Exit.INCOMPLETE)
+        return worst(codes)
 
 
 def profile(name: str, found: config.Config, preset: str = "") -> Profile:

@@ -16,7 +16,7 @@ from stagingest import __version__
 from stagingest.cli.defaults import lay_under
 from stagingest.cli.output import ReaderGoneError, log, log_as, same_command, say
 from stagingest.cli.signals import Stopping, Terminated
-from stagingest.errors import StagingestError, UsageError, location_of
+from stagingest.errors import Exit, StagingestError, UsageError, location_of
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "STAGINGEST", "max_content_width": 110}
 _COMMANDS = (
@@ -93,17 +93,17 @@ def main() -> None:
         # DuckDB forgets which exception a signal raised in the middle of a query.
         code = stopping.farewell()
     except ReaderGoneError:
-        code = 141  # the reader of stdout went away (`| head`): nobody is left to tell
+        code = Exit.BROKEN_PIPE  # the reader of stdout went away (`| head`): nobody is left to tell
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         say(f"Error: {where}{error.strerror or error}. What is staged stays; run the same command again.", "error")
-        code = 1
+        code = Exit.FAILED
     except Exception as error:  # noqa: BLE001 -- a traceback helps no user, and its last line may quote anything
         say(
             f"Error: a bug of stagingest: {location_of(error)}. What is staged stays; please report the command.",
             "error",
         )
-        code = 1
+        code = Exit.FAILED
     _let_go_of_the_unsaid()
     sys.exit(stopping.over(code if isinstance(code, int) else 0))
 

@@ -9,7 +9,7 @@ import click
 
 from stagingest.cli import defaults, output
 from stagingest.cli import options as o
-from stagingest.errors import UsageError
+from stagingest.errors import Exit, UsageError
 
 _TEMPLATE = """\
 # Options of commands, below flags and STAGINGEST_* variables. Secrets do not belong here: keys come from the
@@ -137,7 +137,7 @@ def check(context: click.Context) -> None:
     for sentence in dict.fromkeys(wrong):
         output.say(sentence, "error")
     if wrong:
-        sys.exit(2)
+        sys.exit(Exit.USAGE)
     output.out(f"right: {', '.join(map(str, found.files))}" if found.files else "there is no configuration")
 
 

@@ -11,6 +11,7 @@ import click
 
 from stagingest.cli import defaults, output
 from stagingest.cli import options as o
+from stagingest.errors import Exit
 
 if TYPE_CHECKING:
     from stagingest.api.fetch import Fetched
@@ -67,7 +68,7 @@ def fetch(
     else:
         words(fetched, arguments["staging"], capped=bool(arguments["max_rps"]))
     nothing = fail_if_empty and not fetched.summary.planned
-    sys.exit(fetched.exit_code or (7 if nothing else 0))
+    sys.exit(fetched.exit_code or (Exit.NOTHING_TO_DO if nothing else Exit.OK))
 
 
 def listener(*, silent: bool) -> "Bar | Lines | Silent":

@@ -11,6 +11,7 @@ import click
 
 from stagingest.cli import options as o
 from stagingest.cli import output
+from stagingest.errors import Exit
 
 if TYPE_CHECKING:
     from stagingest.loading.summary import Loaded
@@ -83,7 +84,8 @@ def load(
         how=TargetOptions(lock_timeout_s=lock_timeout, **how),
         listener=warning if as_json else _line,
     )
-    code = 3 if summary.skipped else 7 if fail_if_empty and not summary.entries else 0
+    empty = fail_if_empty and not summary.entries
+    code = Exit.INCOMPLETE if summary.skipped else Exit.NOTHING_TO_DO if empty else Exit.OK
     again = _asked_again_with(summary.pruned, staging[0])
     if as_json:
         used = resource.getrusage(resource.RUSAGE_SELF)

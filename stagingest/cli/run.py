@@ -10,7 +10,7 @@ import click
 
 from stagingest.cli import defaults, output
 from stagingest.cli import options as o
-from stagingest.errors import StagingestError
+from stagingest.errors import Exit, StagingestError
 
 if TYPE_CHECKING:
     from stagingest.api.profile import Profile, Ran
@@ -122,5 +122,5 @@ def _words(ran: "Ran", staging: Path) -> None:
             f"entries   {ran.loaded.entries} taken in {ran.loaded.batches} transactions, {ran.loaded.files} files"
         )
         output.out(f"rows      {ran.loaded.rows:,} loaded, {ran.loaded.replaced:,} older ones replaced")
-    if ran.exit_code not in (0, 3):
+    if ran.exit_code not in (Exit.OK, Exit.INCOMPLETE):
         output.say(f"Run the same command again:\n  {output.same_command()}")

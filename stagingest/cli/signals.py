@@ -6,6 +6,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
 
+from stagingest.errors import Exit
+
 
 class Terminated(BaseException):
     """SIGTERM, so that the same clean-up runs as for Ctrl-C."""
@@ -44,7 +46,7 @@ class Stopping:
             word = "Terminated" if number == signal.SIGTERM else "Interrupted"
             with suppress(OSError):  # not through Python's own buffer: the second signal may find it in use
                 os.write(2, f"{self._last_words(word)}\n".encode())
-        return 128 + number
+        return Exit.TERMINATED if number == signal.SIGTERM else Exit.INTERRUPTED
 
     def over(self, code: int) -> int:
         """The command has ended with this code; a signal cannot change it any more."""

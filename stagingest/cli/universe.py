@@ -8,6 +8,7 @@ import click
 
 from stagingest.cli import options as o
 from stagingest.cli import output
+from stagingest.errors import Exit
 
 
 @click.group()
@@ -44,7 +45,7 @@ def import_(name: str, file: str, as_of: str, staging: Path, as_json: bool) -> N
         output.say(f"Renamed: {given} to {symbol}.")
     if kept.rejected:
         output.say(f"Rejected, not a symbol: {output.few(kept.rejected)}.")
-        sys.exit(3)
+        sys.exit(Exit.INCOMPLETE)
 
 
 @universe.command("list")

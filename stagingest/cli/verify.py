@@ -8,6 +8,7 @@ import click
 
 from stagingest.cli import options as o
 from stagingest.cli import output
+from stagingest.errors import Exit
 
 
 @click.command()
@@ -24,7 +25,7 @@ def verify(staging: Path, to: str | None, schema: str, as_json: bool) -> None:
     from stagingest.api.target import TargetOptions
 
     found = api_verify.verify(staging, to, how=TargetOptions(schema=schema))
-    code = 3 if found.disagreements else 0
+    code = Exit.INCOMPLETE if found.disagreements else Exit.OK
     if as_json:
         output.document("verify", **asdict(found), exit_code=code)
         sys.exit(code)

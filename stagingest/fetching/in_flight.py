@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from stagingest.errors import Exit
 from stagingest.fetching.messages import Heartbeat
 from stagingest.fetching.worker.tasks import fetch_chunk
 from stagingest.model.chunk import Chunk
@@ -55,7 +56,7 @@ class StopReason:
     """Why a run ends though chunks are left: the option that says so, and the exit code."""
 
     why: str
-    exit_code: int = 0
+    exit_code: int = Exit.OK
     at_once: bool = False
 
 

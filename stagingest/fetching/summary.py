@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from stagingest.errors import Exit
 from stagingest.model.chunk import Chunk
 from stagingest.model.task import GOOD, Cost, Failure, Outcome, TaskResult
 from stagingest.providers import catalog, hosts
@@ -120,12 +121,12 @@ class RunCounts:
 def exit_code(counts: RunCounts, stopped: str) -> int:
     """DESIGN section 7: 4 credentials or entitlement, 1 everything refused, 5 unreachable, 3 some failed, else 0."""
     if stopped in ("credentials", "forbidden"):
-        return 4
+        return Exit.CREDENTIALS
     if stopped == "refused":
-        return 1
+        return Exit.FAILED
     if stopped:
-        return 5
-    return 3 if counts.failed() or counts.failures else 0
+        return Exit.PROVIDER
+    return Exit.INCOMPLETE if counts.failed() or counts.failures else Exit.OK
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +161,7 @@ class FetchSummary:
     peak_memory_bytes: int
     stopped: str = ""
     ended_by: str = ""
-    exit_code: int = 0
+    exit_code: int = Exit.OK
 
     @property
     def to_do(self) -> int:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from stagingest.errors import StagingestError
+from stagingest.errors import Exit, StagingestError
 from stagingest.fetching.chunk_queue import CRASHES, ChunkQueue
 from stagingest.fetching.commit import GROUP_CHUNKS, RECENT, Committer, RunContext
 from stagingest.fetching.in_flight import InFlight, RunLimits, StopReason, Workers
@@ -31,7 +31,7 @@ _WAITING = {
     "provider": "The provider is in trouble: waiting for it, asking again every 5 to 60 s.",
 }
 # What a failure that ends a run says to whoever started it: not entitled, the provider, or the data.
-_CODES = {Outcome.FORBIDDEN: 4, Outcome.FAILED: 5, Outcome.LOST: 5}
+_CODES = {Outcome.FORBIDDEN: Exit.CREDENTIALS, Outcome.FAILED: Exit.PROVIDER, Outcome.LOST: Exit.PROVIDER}
 
 
 class Listener(Protocol):
@@ -215,7 +215,7 @@ class Supervisor:
     def _close(self, task: Task, result: TaskResult) -> None:
         self._committer.close(task, result)
         if self._limits.fail_fast and result.outcome not in GOOD:
-            self.ending = StopReason("--fail-fast", _CODES.get(result.outcome, 1), at_once=True)
+            self.ending = StopReason("--fail-fast", _CODES.get(result.outcome, Exit.FAILED), at_once=True)
 
     def _tick(self) -> None:
         now_s = time.monotonic()

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from stagingest.errors import PageError
 from stagingest.model import calendar, windows
+from stagingest.model.calendar import DAY
 from stagingest.model.chunk import Chunk
 from stagingest.model.page import Page, Request
 from stagingest.providers.decode import bars as decode_bars
@@ -17,7 +18,6 @@ from stagingest.providers.decode.bars import Rows
 from stagingest.providers.massive.paging import envelope_of, following, rows_of
 from stagingest.providers.timeframe import BarTimeframe
 
-_DAY = timedelta(days=1)
 # Whether a stock trades over the counter, said only when it does.
 _NOT_STORED = frozenset({"otc"})
 
@@ -85,7 +85,7 @@ def _mondays(ts: pa.Array) -> pa.Array:
     found = []
     for moment in ts.to_pylist():
         day = calendar.new_york(moment.replace(tzinfo=UTC)).date()
-        monday = windows.floor(BarTimeframe(1, "w").grid, day + _DAY if day.weekday() == 6 else day)
+        monday = windows.floor(BarTimeframe(1, "w").grid, day + DAY if day.weekday() == 6 else day)
         found.append(calendar.instant(monday).astimezone(UTC).replace(tzinfo=None))
     return pa.array(found, ts.type)
 

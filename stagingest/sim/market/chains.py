@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stagingest.model import calendar
+from stagingest.model.calendar import DAY
 from stagingest.sim.market.arrow import seed
 from stagingest.sim.market.bars import Bars, Cache, Timeframe, encode
 from stagingest.sim.market.calendar import Moment
@@ -24,7 +25,6 @@ from stagingest.sim.market.snapshots import Snapshot, snapshot
 FIRST_DAY = date(2024, 2, 1)
 _WEEKLY_LIFE, _MONTHLY_LIFE = timedelta(days=56), timedelta(days=366)
 _WEEKLY_STRIKES, _MONTHLY_STRIKES = 15, 31
-_DAY = timedelta(days=1)
 _BY_DAY = Timeframe(1, "Day")
 
 
@@ -46,7 +46,7 @@ def _expiries(year: int) -> tuple[Expiry, ...]:
     while friday.year == year:
         monthly = 15 <= friday.day <= 21
         life, strikes = (_MONTHLY_LIFE, _MONTHLY_STRIKES) if monthly else (_WEEKLY_LIFE, _WEEKLY_STRIKES)
-        day = calendar.previous(friday + _DAY)
+        day = calendar.previous(friday + DAY)
         found.append(Expiry(day, friday - life, strikes))
         friday += timedelta(days=7)
     return tuple(found)
@@ -122,7 +122,7 @@ class Chains:
 
     def snapshots(self, underlying: str, moment: Moment) -> list[Snapshot]:
         """The contracts of an underlying that have not expired, as they are at the moment, sorted by symbol."""
-        spot = self._close(underlying, moment.session + _DAY if moment.complete else moment.session)
+        spot = self._close(underlying, moment.session + DAY if moment.complete else moment.session)
         open_ones = (one for one in self.contracts(underlying, moment.today) if one.active(moment.today))
         return [snapshot(one, spot, self._last_day(one.symbol, moment), moment, self._seed) for one in open_ones]
 
@@ -152,7 +152,7 @@ class Chains:
     def _contract(self, underlying: str, one: Expiry, kind: str, strike: Decimal, today: date) -> ListedContract:
         root = _root(underlying)
         symbol = _occ(root, one.day, kind, strike)
-        as_of = calendar.previous(min(today, one.day + _DAY))
+        as_of = calendar.previous(min(today, one.day + DAY))
         draw = seed(self._seed, symbol, as_of)
         return ListedContract(
             symbol, underlying, root, one.day, kind, strike,
@@ -172,8 +172,8 @@ class Chains:
         return _Encoded(encode(frame), {symbols[k]: place for k, place in places})
 
     def _days(self, underlying: str, one: Expiry) -> pa.Table:
-        days = list(calendar.between(max(one.listed, FIRST_DAY), one.day + _DAY))
-        spots = [self._close(underlying, day + _DAY) for day in days]
+        days = list(calendar.between(max(one.listed, FIRST_DAY), one.day + DAY))
+        spots = [self._close(underlying, day + DAY) for day in days]
         sides = [(float(strike), kind == "call") for kind, strike in self._sides(underlying, one)]
         return premiums(days, spots, sides, one.day, self._seed, underlying, one.day)
 
