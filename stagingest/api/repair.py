@@ -112,25 +112,21 @@ def _rebuilt(root: Path, why: str) -> Repaired:
             del found[path]
     if not found:
         raise StagingError(f"No file of {root} tells of its chunk: there is nothing to rebuild.", "Fetch anew.")
-    after = _known_seq(root, identity)
-    _retire(root)
-    for path in aside:
-        disk.rename(root / path, root / "orphans" / Path(path).name)
     commits = sorted(
         (each.commit for each in found.values()),
         key=lambda commit: (commit.asked_at, commit.task.run, commit.task.number),
     )
-    with Manifest.write(root) as manifest, manifest.transaction():
-        manifest.adopt(identity, max(after, int(time.time())))
-        for commit in commits:
-            manifest.plan([commit.task.chunk], commit.task.run)
-        _record(manifest, commits)
+    written = _written(root, identity, commits)
+    _retire(root)
+    disk.rename(written, root / Manifest.file)
+    for path in aside:
+        disk.rename(root / path, root / "orphans" / Path(path).name)
     rows = sum(commit.result.part.rows for commit in commits if commit.result.part)
     return Repaired(True, why, len(commits), rows, aside)
 
 
 def _written(root: Path, identity: str, commits: Sequence[Commit]) -> Path:
-    """A whole new manifest beside the old one, so that a kill leaves one or the other."""
+    """A whole new manifest beside the old one: a kill leaves the old one, none, or the new one, never a part of one."""
     place = root / "quarantine" / "rebuilt"
     shutil.rmtree(place, ignore_errors=True)
     disk.make_folder(place)

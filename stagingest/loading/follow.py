@@ -11,6 +11,7 @@ from stagingest.loading.summary import LoadSummary
 from stagingest.system import locks
 
 ROUND_S = 5.0
+"""Between two loads while a fetch is under way."""
 
 
 def follow(
@@ -42,16 +43,12 @@ def follow(
         sleep(ROUND_S)
 
 
-ROUND_S = 5.0
-"""Between two loads while a fetch is under way."""
-
-
 @dataclass
 class BackgroundLoader:
     """Loads what is staged again and again in a thread of its own, until it is told that this is the last time."""
 
-    once: Callable[..., "LoadSummary"]
-    done: "LoadSummary | None" = None
+    once: Callable[..., LoadSummary]
+    done: LoadSummary | None = None
     failed: StagingestError | None = None
     _over: threading.Event = field(default_factory=threading.Event)
 
@@ -80,7 +77,7 @@ class BackgroundLoader:
         self._over.set()
         self._thread.join()
 
-    def finish(self) -> "LoadSummary | StagingestError | None":
+    def finish(self) -> LoadSummary | StagingestError | None:
         """Load the rest: what all rounds did, or the error that ended them."""
         self.stop()
         if not self.failed:

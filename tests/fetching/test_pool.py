@@ -114,7 +114,6 @@ def gone(pidfds: list[int]) -> bool:
 
 def test_answers_come_back_on_their_futures(pool: Pool) -> None:
     assert list(pool.map(pool_tasks.double, range(100), timeout=SOON_S)) == list(range(0, 200, 2))
-    assert sum(state.finished for state in pool.statistics()) == 100
 
 
 def test_setup_runs_once_before_the_first_task(pool: Pool, notes: "queue.Queue[tuple[int, Any]]") -> None:
@@ -139,7 +138,6 @@ def test_an_error_of_a_task_is_its_answer(pool: Pool) -> None:
 def test_never_more_in_flight_than_lanes(pool: Pool, gate: Path, notes: "queue.Queue[tuple[int, Any]]") -> None:
     futures = [pool.submit(pool_tasks.wait_for, gate, number) for number in range(LANES + 3)]
     assert set(heard(notes, LANES)) == {0, 1}
-    assert [state.in_flight for state in pool.statistics()] == [LANES]
     assert [future.running() for future in futures] == [True] * LANES + [False] * 3
     for future in futures[LANES:]:
         assert future.cancel()
@@ -274,7 +272,7 @@ def test_workers_that_die_at_once_break_the_pool_naming_the_exit_code(slots: Mak
     with pytest.raises(PoolBroken, match="exit code 7"):
         pool.submit(pool_tasks.double, 1)
     pool.shutdown()
-    assert pool.statistics()[0].pid is None
+    assert len(pool.pids()) <= 1  # the fork server, which all pools share
 
 
 def test_a_setup_that_fails_breaks_the_pool_with_its_words(slots: Make) -> None:
@@ -388,7 +386,7 @@ def test_a_listener_that_fails_costs_its_note_alone(slots: Make, caplog: pytest.
 def test_a_pool_nobody_used_ends(slots: Make, end: Callable[[ProcessPool], None]) -> None:
     pool = slots(3)
     end(pool)
-    assert [state.pid for state in pool.statistics()] == [None] * 3
+    assert len(pool.pids()) <= 1  # the fork server, which all pools share
 
 
 # What takes a parent of its own.

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,25 +63,6 @@ def _ended_by(exitcode: int | None) -> str:
     if exitcode == OUT_OF_MEMORY:
         return "out of memory"
     return f"signal {-exitcode}" if exitcode < 0 else f"exit code {exitcode}"
-
-
-@dataclass(frozen=True, slots=True)
-class SlotState:
-    """What a slot is doing.
-
-    Args:
-        pid: of its living process, None while there is none.
-        alive: whether that process takes tasks.
-        in_flight: tasks handed to it and not answered.
-        finished: tasks answered by this slot, by any of its processes.
-        last_heard_s_ago: seconds since it sent anything, or was given work when it had none.
-    """
-
-    pid: int | None
-    alive: bool
-    in_flight: int
-    finished: int
-    last_heard_s_ago: float
 
 
 class PendingCall(NamedTuple):
@@ -200,11 +180,6 @@ class WorkerHandle:
         """Whether it said nothing for longer than that."""
         limit_s = self.limit_s(hung_after_s)
         return limit_s is not None and time.monotonic() - self.quiet_since > limit_s
-
-    def state(self, finished: int) -> SlotState:
-        """What its slot is doing, which `finished` so many tasks."""
-        quiet_s = time.monotonic() - self.quiet_since
-        return SlotState(self.pid or None, self.open, len(self.flying), finished, quiet_s)
 
     def stop(self) -> None:
         """Asks an idle worker to end."""

@@ -25,7 +25,6 @@ from stagingest.fetching.pool.handle import (
     PendingCall,
     PoolBroken,
     Setup,
-    SlotState,
     WorkerHandle,
     WorkerLost,
     cancel,
@@ -77,7 +76,6 @@ class ProcessPool(Executor):
         self._hire = partial(WorkerHandle, lanes, pickle.dumps((setup, setup_arg)), tuple(preload), hold)
         self._lock = threading.Lock()
         self._workers: list[WorkerHandle | None] = [None] * processes
-        self._finished = [0] * processes
         self._queue: deque[PendingCall] = deque()
         self._numbers = itertools.count(1)
         self._deaths: deque[float] = deque(maxlen=_STORM_DEATHS + 1)
@@ -130,14 +128,6 @@ class ProcessPool(Executor):
                 worker.kill()
         self._cancel_queue()
         self.shutdown()
-
-    def statistics(self) -> tuple[SlotState, ...]:
-        """What each slot is doing."""
-        with self._lock:
-            return tuple(
-                worker.state(finished) if worker else SlotState(None, False, 0, finished, 0.0)
-                for worker, finished in zip(self._workers, self._finished, strict=True)
-            )
 
     def cpu_s(self) -> float:
         """CPU seconds of all workers this pool ever had, and of the fork server with its imports (Linux).
@@ -245,7 +235,6 @@ class ProcessPool(Executor):
             for frame in worker.receive():
                 future = worker.flying.pop(frame.number, None)
                 if future:
-                    self._finished[slot] += 1
                     self._deaths.clear()
                 answers.append((frame, future))
             if worker.server_pid not in (0, self._server_pid):

@@ -1,15 +1,13 @@
 """The seam of the pool with threads of this process instead of worker processes."""
 
-import os
 import queue
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
-from stagingest.fetching.pool.handle import OnNote, Setup, SlotState, cancel
+from stagingest.fetching.pool.handle import OnNote, Setup, cancel
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -32,8 +30,6 @@ class ThreadPool(Executor):
         self._tasks: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._closing = False
-        self._in_flight = self._finished = 0
-        self._heard = time.monotonic()
         self._threads = [threading.Thread(target=self._lane, daemon=True) for _ in range(lanes)]
         for thread in self._threads:
             thread.start()
@@ -52,22 +48,14 @@ class ThreadPool(Executor):
             future, call = task
             if not future.set_running_or_notify_cancel():
                 continue
-            self._count(1, 0)
             try:
-                settle = partial(future.set_result, call())
+                answer = partial(future.set_result, call())
             except BaseException as error:  # noqa: BLE001 - whatever a task raises is its answer
-                settle = partial(future.set_exception, error)
-            self._count(-1, 1)
-            settle()
-
-    def _count(self, in_flight: int, finished: int) -> None:
-        with self._lock:
-            self._in_flight += in_flight
-            self._finished += finished
-            self._heard = time.monotonic()
+                answer = partial(future.set_exception, error)
+            answer()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - Executor's
-        """As in `Slots`."""
+        """As in `ProcessPool`."""
         with self._lock:
             self._closing = True
         while cancel_futures:
@@ -86,12 +74,6 @@ class ThreadPool(Executor):
     def kill(self) -> None:
         """Cancels what is queued; a thread cannot be killed, so what runs is left to end by itself."""
         self.shutdown(wait=False, cancel_futures=True)
-
-    def statistics(self) -> tuple[SlotState, ...]:
-        """One slot: this process."""
-        with self._lock:
-            quiet_s = time.monotonic() - self._heard
-            return (SlotState(os.getpid(), True, self._in_flight, self._finished, quiet_s),)
 
     def cpu_s(self) -> float:
         """0.0: there is no other process."""
