@@ -10,15 +10,14 @@ from typing import Any
 
 from stagingest.errors import UsageError
 from stagingest.planning import due
-from stagingest.providers import catalog, hosts
-from stagingest.providers.hosts import KEY_VARIABLES
+from stagingest.providers import catalog
+from stagingest.providers.hosts import key_variables
 from stagingest.system import platform
 
 FILE = Path("stagingest.toml")
 NAMED = ("endpoint", "preset", "profile", "target")
 """Tables of tables: each of their names is one thing."""
 _SECRET = re.compile(r"secret|passw|token|api_?key|key_?id|^key$|^dsn$|credential", re.IGNORECASE)
-_VARIABLES = "APCA_API_KEY_ID, APCA_API_SECRET_KEY, MASSIVE_API_KEY, PGPASSWORD or DATABASE_URL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +99,11 @@ def _refuse_secrets(path: Path, table: str, values: Mapping[str, Any]) -> None:
         if isinstance(value, dict):
             _refuse_secrets(path, f"{table}.{name}", value)
         elif _SECRET.search(name) and name != "dsn_env":
-            raise UsageError(f"{path}: [{table}] {name} looks like a secret.", f"Put it into {_VARIABLES}.")
+            keys = dict.fromkeys(names[0] for budget in catalog.hosts().values() for _, names in budget.keys)
+            raise UsageError(
+                f"{path}: [{table}] {name} looks like a secret.",
+                f"Put it into {', '.join(keys)}, PGPASSWORD or DATABASE_URL.",
+            )
 
 
 def with_env_file(environ: Mapping[str, str], path: Path | None) -> dict[str, str]:
@@ -126,7 +129,7 @@ def with_env_file(environ: Mapping[str, str], path: Path | None) -> dict[str, st
         if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
             value = value[1:-1]
         found[name.strip()] = value
-    if KEY_VARIABLES & found.keys() and path.stat().st_mode & 0o077:
+    if key_variables() & found.keys() and path.stat().st_mode & 0o077:
         raise UsageError(f"--env-file {path} holds keys and others may read it.", f"Run `chmod 600 {path}`.")
     return {**environ, **found}
 
@@ -153,8 +156,8 @@ def preset(name: str, config: Config) -> dict[str, Any]:
         raise UsageError(f"There is no preset {name!r}.", _nearest(name, [*NAMES, *own]))
     if name == "conservative":
         rates = [
-            f"{endpoint.name}={hosts.HOSTS[endpoint.budget].lowest_plan_per_s / 2:.4g}"
-            for endpoint in catalog.ENDPOINTS.values()
+            f"{endpoint.name}={catalog.hosts()[endpoint.budget].lowest_plan_per_s / 2:.4g}"
+            for endpoint in catalog.endpoints().values()
         ]
         return {"max_rps": rates, "lanes": [str(due.FEWEST_LANES)], "processes": 1}
     if name == "aggressive":

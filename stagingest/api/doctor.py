@@ -20,7 +20,7 @@ from stagingest.model.page import Request
 from stagingest.model.windows import Window
 from stagingest.planning import due
 from stagingest.providers import catalog, hosts
-from stagingest.providers.endpoint import Endpoint
+from stagingest.providers.endpoint import Endpoint, Host
 from stagingest.staging import preflight
 from stagingest.staging.manifest import Manifest
 from stagingest.system import locks, paths
@@ -59,7 +59,7 @@ def examine(
     yield from _versions()
     yield from _place(root)
     yield from _directory(root)
-    for budget in hosts.HOSTS.values():
+    for budget in catalog.hosts().values():
         yield from _budget(budget, environ, offline=offline, now=now)
 
 
@@ -117,11 +117,9 @@ def _directory(root: Path) -> Iterator[Check]:
             yield Check("manifest", FAIL, str(error), 1)
 
 
-def _budget(
-    budget: hosts.Host, environ: Mapping[str, str], *, offline: bool, now: Callable[[], datetime]
-) -> Iterator[Check]:
+def _budget(budget: Host, environ: Mapping[str, str], *, offline: bool, now: Callable[[], datetime]) -> Iterator[Check]:
     names = " and ".join(variables[0] for _, variables in budget.keys)
-    if not budget.name.startswith(catalog.DEFAULT_PROVIDER) and not hosts.has_keys(budget.name, environ):
+    if budget.name.partition("/")[0] != catalog.DEFAULT_PROVIDER and not hosts.has_keys(budget.name, environ):
         yield Check(f"keys of {budget.name}", OK, f"{names} is not set: nothing is asked there")
         return
     try:
@@ -141,7 +139,7 @@ def _budget(
         return
     client = Client(1)
     try:
-        for endpoint in catalog.ENDPOINTS.values():
+        for endpoint in catalog.endpoints().values():
             if endpoint.budget == budget.name:
                 yield from _asked(endpoint, access, client, limiter, now)
     finally:
@@ -199,7 +197,7 @@ def _judged(endpoint: Endpoint, decision: classify.Decision) -> Check:
             Exit.CREDENTIALS,
         )
     if decision.kind is classify.Action.FORBIDDEN:
-        wrong = "" if hosts.HOSTS[endpoint.budget].tells_keys else ", or the key pair is wrong"
+        wrong = "" if catalog.hosts()[endpoint.budget].tells_keys else ", or the key pair is wrong"
         said = f"{decision.reason}. The plan does not include this data{wrong}."
         return Check(endpoint.name, FAIL, said, Exit.CREDENTIALS)
     return Check(endpoint.name, FAIL, f"{decision.reason}. Check the base URL and the network.", Exit.PROVIDER)

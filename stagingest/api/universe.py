@@ -14,7 +14,8 @@ from stagingest.model.task import Outcome, Task, TaskResult, footer
 from stagingest.model.windows import Window
 from stagingest.planning import symbols as planning_symbols
 from stagingest.planning import universes
-from stagingest.planning.universes import MEMBERS, NAME, STOCKS, Member, members, newest_entries
+from stagingest.planning.universes import MEMBERS, NAME, Member, members, newest_entries
+from stagingest.providers import catalog
 from stagingest.providers.user import UniverseMembers
 from stagingest.staging import directory, parts
 from stagingest.staging.manifest import Commit, Manifest, refuse_lost_manifest
@@ -81,8 +82,9 @@ def imported(root: Path, name: str, file: str, as_of: str, now: datetime) -> Kep
     history = None if column else universes.history(planning_symbols.table(path))
     if not history:
         return listed(root, name, planning_symbols.from_file(file), as_of, now)
-    said = planning_symbols.resolve((each.symbol for each in history), STOCKS)
-    spelled = {each.symbol: STOCKS.symbol(each.symbol) for each in history}
+    stocks = catalog.resolve("stock-bars")  # a fetch from another provider respells them
+    said = planning_symbols.resolve((each.symbol for each in history), stocks)
+    spelled = {each.symbol: stocks.symbol(each.symbol) for each in history}
     rows = [replace(each, symbol=symbol) for each in history if (symbol := spelled[each.symbol])]
     before = _before(root, name)
     return _kept(root, name, before, universes.replaced(before, rows), said, now)
@@ -90,7 +92,8 @@ def imported(root: Path, name: str, file: str, as_of: str, now: datetime) -> Kep
 
 def listed(root: Path, name: str, symbols: Iterable[str], as_of: str, now: datetime) -> Kept:
     """Take all members of a day, see `stagingest.import_universe`."""
-    said = planning_symbols.resolve(symbols, STOCKS)
+    stocks = catalog.resolve("stock-bars")  # a fetch from another provider respells them
+    said = planning_symbols.resolve(symbols, stocks)
     at = day("--as-of", as_of) if as_of else new_york(now).date()
     before = _before(root, name)
     return _kept(root, name, before, universes.listed(before, said.kept, at), said, now)

@@ -97,8 +97,7 @@ def _shown(value: Any) -> str:
 def _keys() -> dict[str, str]:
     from stagingest.providers import hosts
 
-    names = sorted({name for budget in hosts.HOSTS.values() for _, each in budget.keys for name in each})
-    return {name: "set" if os.environ.get(name) else "not set" for name in names}
+    return {name: "set" if os.environ.get(name) else "not set" for name in sorted(hosts.key_variables())}
 
 
 def _command(context: click.Context, name: str) -> click.Command:

@@ -3,7 +3,7 @@
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -30,9 +30,9 @@ class Log:
     clock: Callable[[], datetime] = utc_now
     _secrets: set[str] = field(default_factory=set)
 
-    def hide(self, environ: Mapping[str, str]) -> None:
-        """From now on no message shows a secret of this environment."""
-        self._secrets |= secrets(environ)
+    def hide(self, environ: Mapping[str, str], variables: Collection[str] = ()) -> None:
+        """From now on no message shows a secret of this environment, nor the value of one of these variables."""
+        self._secrets |= secrets(environ, variables)
 
     def shown(self, text: str, level: str = "info", **fields: object) -> str:
         """A message as it is written, without the newline; `fields` are for machines, only JSON has them."""

@@ -159,9 +159,10 @@ def out_of_session(command: str, *, as_json: bool) -> bool:
 def environment(env_file: Path | None) -> dict[str, str]:
     """The environment with the lines of --env-file added."""
     from stagingest.api import config
+    from stagingest.providers import hosts
 
     found = config.with_env_file(os.environ, env_file)
-    log().hide(found)
+    log().hide(found, hosts.key_variables())
     return found
 
 

@@ -33,9 +33,9 @@ def show(options: dict[str, Any], *, as_json: bool, max_rps: dict[str, float]) -
 
 
 def _minutes(requests: int, budget: str, max_rps: float | None) -> float:
-    from stagingest.providers.hosts import HOSTS
+    from stagingest.providers import catalog
 
-    return requests / (max_rps or HOSTS[budget].lowest_plan_per_s) / 60
+    return requests / (max_rps or catalog.hosts()[budget].lowest_plan_per_s) / 60
 
 
 def document(report: "PlanReport", max_rps: float | None = None) -> dict[str, Any]:

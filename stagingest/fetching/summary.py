@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from stagingest.errors import Exit
 from stagingest.model.chunk import Chunk
 from stagingest.model.task import GOOD, Cost, Failure, Outcome, TaskResult
-from stagingest.providers import catalog, hosts
+from stagingest.providers import catalog
 
 _DUE_AGAIN = (Outcome.FORBIDDEN, Outcome.FAILED, Outcome.LOST, Outcome.CAPPED, Outcome.CONFLICT)
 
@@ -186,7 +186,7 @@ class FetchSummary:
 
 def advice(endpoint: str, kind: str, why: str) -> str:
     """Why an endpoint was stopped, and what to do about it."""
-    budget = hosts.HOSTS[catalog.endpoint(endpoint).budget]
+    budget = catalog.hosts()[catalog.endpoint(endpoint).budget]
     keys = " and ".join(names[0] for _, names in budget.keys)
     if kind == "credentials":
         return f"{endpoint}: {why}. Set {keys} to a key pair of this host and run the same command again."

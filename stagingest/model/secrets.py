@@ -4,7 +4,7 @@ import html
 import json
 import re
 from base64 import b64encode
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 from urllib.parse import quote, unquote
 
@@ -31,9 +31,13 @@ _UNDER_NAME = re.compile(
 )
 
 
-def secrets(environ: Mapping[str, str]) -> set[str]:
-    """The values of an environment that no message may hold: keys, tokens, passwords, those of addresses too."""
-    named = {value for name, value in environ.items() if _SECRET_NAME.search(name)}
+def secrets(environ: Mapping[str, str], variables: Collection[str] = ()) -> set[str]:
+    """The values of an environment that no message may hold: keys, tokens, passwords, those of addresses too.
+
+    Args:
+        variables: names of some that hold secrets, whatever they are called.
+    """
+    named = {value for name, value in environ.items() if name in variables or _SECRET_NAME.search(name)}
     inside = {found["secret"] for value in environ.values() for found in _IN_ADDRESS.finditer(value)}
     return {value for value in named | inside | {unquote(each) for each in inside} if len(value) >= _SHORTEST}
 

@@ -13,7 +13,7 @@ from stagingest.model.windows import Window
 from stagingest.planning import due as planning_due
 from stagingest.planning.adjusted import Anchors
 from stagingest.planning.due import Estimate, SampleLimits
-from stagingest.providers import catalog, hosts
+from stagingest.providers import catalog
 from stagingest.staging import manifest as staging_manifest
 from stagingest.staging.loads import read_complaints
 from stagingest.staging.manifest import Manifest
@@ -186,7 +186,7 @@ def _due(
     anchors = None
     if job.series.adjusted and manifest:
         anchors = Anchors({symbol: sorted(days) for symbol, days in manifest.edges(job.series).items()})
-    in_flight = planning_due.in_flight(max_rps.get(endpoint.name) or hosts.HOSTS[endpoint.budget].lowest_plan_per_s)
+    in_flight = planning_due.in_flight(max_rps.get(endpoint.name) or catalog.hosts()[endpoint.budget].lowest_plan_per_s)
     final = endpoint.final_before(job.series, now)
     fresh = planning_due.due(job, cut, final, known, live, anchors, in_flight)
     return _Due(fresh, live, stale, planning_due.estimate([*live, *fresh], cut), known)

@@ -12,12 +12,9 @@ from stagingest.errors import UsageError
 from stagingest.model.datasets import dataset
 from stagingest.model.task import Entry
 from stagingest.model.windows import Window
-from stagingest.providers.alpaca.endpoints import AlpacaStockBars
 from stagingest.providers.user import UniverseMembers
 from stagingest.staging.manifest import Manifest, has_manifest
 
-# Tickers are spelled as the first provider spells them; a fetch from another respells them.
-STOCKS = AlpacaStockBars()
 MEMBERS = dataset(UniverseMembers.dataset)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 

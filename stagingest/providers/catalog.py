@@ -1,26 +1,64 @@
-"""Every endpoint by name, and the endpoint a provider has for a dataset."""
+"""Every provider, every endpoint by name, and the endpoint a provider has for a dataset."""
 
+from collections.abc import Iterator
 from difflib import get_close_matches
+from functools import cache
 
 from stagingest.errors import UsageError
-from stagingest.providers.alpaca import endpoints
-from stagingest.providers.endpoint import Endpoint
+from stagingest.providers.alpaca import endpoints as alpaca_endpoints
+from stagingest.providers.endpoint import Endpoint, Host, Provider
 from stagingest.providers.massive import endpoints as massive_endpoints
 from stagingest.providers.user import UniverseMembers
 
-DEFAULT_PROVIDER = "alpaca"
-_EVERY: tuple[Endpoint, ...] = (
-    endpoints.AlpacaStockBars(),
-    endpoints.AlpacaOptionBars(),
-    endpoints.AlpacaOptionContracts(),
-    endpoints.AlpacaOptionSnapshots(),
-    massive_endpoints.MassiveStockBars(),
-    massive_endpoints.MassiveOptionBars(),
-    massive_endpoints.MassiveOptionContracts(),
-    massive_endpoints.MassiveOptionSnapshots(),
-)
-ENDPOINTS = {each.name: each for each in _EVERY}
+DEFAULT_PROVIDER = alpaca_endpoints.PROVIDER.name
+GROUP = "stagingest.providers"
+"""Entry points under which other distributions announce their providers."""
+_OURS = (alpaca_endpoints.PROVIDER, massive_endpoints.PROVIDER)
 _KEPT: dict[str, Endpoint] = {UniverseMembers.name: UniverseMembers()}
+
+
+@cache
+def providers() -> dict[str, Provider]:
+    """Every provider by name: the package's own, then those of installed distributions.
+
+    Raises UsageError naming an entry point that is no provider, or one that takes the name of another.
+    """
+    found = {each.name: each for each in _OURS}
+    for where, each in _plugged():
+        if not isinstance(each, Provider):
+            raise UsageError(f"The entry point {where} is no provider.", "Uninstall its package, or repair it.")
+        if each.name in found:
+            raise UsageError(
+                f"The entry point {where} is a second provider {each.name}.", "Uninstall one of the packages."
+            )
+        found[each.name] = each
+    return found
+
+
+def _plugged() -> Iterator[tuple[str, object]]:
+    from importlib.metadata import entry_points  # a command that needs no provider does without it
+
+    for point in sorted(set(entry_points(group=GROUP))):
+        where = f"{point.name} = {point.value}"
+        try:
+            yield where, point.load()
+        except Exception as error:
+            raise UsageError(
+                f"The provider {where} cannot be imported: {type(error).__name__}.",
+                "Uninstall its package, or repair it.",
+            ) from error
+
+
+@cache
+def endpoints() -> dict[str, Endpoint]:
+    """Every endpoint that can be asked, by name."""
+    return {each.name: each for provider in providers().values() for each in provider.endpoints}
+
+
+@cache
+def hosts() -> dict[str, Host]:
+    """Every host that meters requests, by the name of its budget."""
+    return {each.name: each for provider in providers().values() for each in provider.hosts}
 
 
 def endpoint(name: str) -> Endpoint:
@@ -30,10 +68,11 @@ def endpoint(name: str) -> Endpoint:
 
 def asked(name: str) -> Endpoint:
     """The endpoint of that name that can be asked. Raises UsageError naming the nearest one."""
-    found = ENDPOINTS.get(name)
+    known = endpoints()
+    found = known.get(name)
     if found is None:
-        near = get_close_matches(name, ENDPOINTS, n=1, cutoff=0.0)[0]
-        raise UsageError(f"There is no endpoint {name!r}.", f"The nearest is {near}; there are {', '.join(ENDPOINTS)}.")
+        near = get_close_matches(name, known, n=1, cutoff=0.0)[0]
+        raise UsageError(f"There is no endpoint {name!r}.", f"The nearest is {near}; there are {', '.join(known)}.")
     return found
 
 
@@ -54,11 +93,11 @@ def resolve(text: str, provider: str | None = None) -> Endpoint:
     if "/" in text:
         return asked(text)
     whose = provider or DEFAULT_PROVIDER
-    providers = sorted({each.provider for each in _EVERY})
-    if whose not in providers:
-        near = get_close_matches(whose, providers, n=1, cutoff=0.0)[0]
+    known = providers()
+    if whose not in known:
+        near = get_close_matches(whose, sorted(known), n=1, cutoff=0.0)[0]
         raise UsageError(f"There is no provider {whose!r}.", f"The nearest is {near}.")
-    datasets = [each.dataset for each in _EVERY if each.provider == whose]
+    datasets = [each.dataset for each in known[whose].endpoints]
     if text not in datasets:
         near = get_close_matches(text, datasets, n=1, cutoff=0.0)[0]
         raise UsageError(f"There is no dataset {text!r}.", f"The nearest is {near}; there are {', '.join(datasets)}.")

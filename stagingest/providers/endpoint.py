@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Protocol
 
@@ -42,6 +43,42 @@ class Endpoint(Protocol):
 
     def read(self, chunk: Chunk, request: Request, body: bytes) -> Page:
         """The page in a response body. Raises PageError when it is not one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A host of a provider that meters requests on its own.
+
+    Args:
+        name: as in Request.budget.
+        url_variable, url: where the base URL comes from, and its default.
+        lowest_plan_per_s: permits a second that every plan has (WIRE section 1.2).
+        keys: header name -> environment variables that may hold its value, first one wins.
+        scheme: what stands before a key in its header.
+        tells_keys: whether a wrong key is answered 401 always, so that 403 means that the plan lacks the data.
+    """
+
+    name: str
+    url_variable: str
+    url: str
+    lowest_plan_per_s: float
+    keys: tuple[tuple[str, tuple[str, ...]], ...]
+    scheme: str = ""
+    tells_keys: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """What a provider brings along.
+
+    Args:
+        name: the first word of its endpoints and budgets, and what its rows say in column `provider`.
+        hosts: that it is asked at. endpoints: each of one of those hosts' budgets.
+    """
+
+    name: str
+    hosts: tuple[Host, ...]
+    endpoints: tuple[Endpoint, ...]
 
 
 def may_be_cut(endpoint: Endpoint, chunk: Chunk, page: Page) -> bool:

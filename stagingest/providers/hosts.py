@@ -8,51 +8,8 @@ from urllib.parse import urlsplit
 from stagingest.errors import CredentialsError, UsageError
 from stagingest.model.page import LOOPBACK
 from stagingest.model.secrets import Secret
-
-
-@dataclass(frozen=True, slots=True)
-class Host:
-    """A host of a provider that meters requests on its own.
-
-    Args:
-        name: as in Request.budget.
-        url_variable, url: where the base URL comes from, and its default.
-        lowest_plan_per_s: permits a second that every plan has (WIRE section 1.2).
-        keys: header name -> environment variables that may hold its value, first one wins.
-        scheme: what stands before a key in its header.
-        tells_keys: whether a wrong key is answered 401 always, so that 403 means that the plan lacks the data.
-    """
-
-    name: str
-    url_variable: str
-    url: str
-    lowest_plan_per_s: float
-    keys: tuple[tuple[str, tuple[str, ...]], ...]
-    scheme: str = ""
-    tells_keys: bool = False
-
-
-_ALPACA_KEYS = (("APCA-API-KEY-ID", ("APCA_API_KEY_ID",)), ("APCA-API-SECRET-KEY", ("APCA_API_SECRET_KEY",)))
-_MASSIVE_KEYS = (("Authorization", ("MASSIVE_API_KEY", "POLYGON_API_KEY")),)
-
-HOSTS = {
-    budget.name: budget
-    for budget in (
-        Host("alpaca/data", "APCA_API_DATA_URL", "https://data.alpaca.markets", 200 / 60, _ALPACA_KEYS),
-        Host("alpaca/trading", "APCA_API_BASE_URL", "https://paper-api.alpaca.markets", 200 / 60, _ALPACA_KEYS),
-        Host(
-            "massive/api",
-            "MASSIVE_API_BASE_URL",
-            "https://api.massive.com",
-            5 / 60,
-            _MASSIVE_KEYS,
-            "Bearer ",
-            tells_keys=True,
-        ),
-    )
-}
-
-KEY_VARIABLES = {name for budget in HOSTS.values() for _, names in budget.keys for name in names}
+from stagingest.providers import catalog
+from stagingest.providers.endpoint import Host
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +34,19 @@ def access(budget: str, environ: Mapping[str, str]) -> Access:
         CredentialsError: a key is missing, quoted or holds white space; names the variable, never its value.
         UsageError: the base URL is not https (http is for loopback only).
     """
-    known = HOSTS[budget]
+    known = catalog.hosts()[budget]
     headers = tuple((header, Secret(known.scheme + _key(names, environ))) for header, names in known.keys)
     return Access(budget, _origin(known, environ), headers, known.lowest_plan_per_s)
 
 
 def has_keys(budget: str, environ: Mapping[str, str]) -> bool:
     """Whether any key of a budget is set."""
-    return any(environ.get(name) for _, names in HOSTS[budget].keys for name in names)
+    return any(environ.get(name) for _, names in catalog.hosts()[budget].keys for name in names)
+
+
+def key_variables() -> frozenset[str]:
+    """Every environment variable that may hold a key of some provider."""
+    return frozenset(name for budget in catalog.hosts().values() for _, names in budget.keys for name in names)
 
 
 def _key(names: tuple[str, ...], environ: Mapping[str, str]) -> Secret:

@@ -34,8 +34,8 @@ def test_a_sound_place_has_nothing_to_complain_of_and_costs_a_request_an_endpoin
     with desk(tmp_path, symbols=2) as place:
         checks = seen(place)
         assert {check.level for check in checks.values()} == {OK}
-        assert set(catalog.ENDPOINTS) < set(checks)
-        assert place.requests() == len(catalog.ENDPOINTS)
+        assert set(catalog.endpoints()) < set(checks)
+        assert place.requests() == len(catalog.endpoints())
         assert doctor.exit_code(list(checks.values())) == 0
 
 

@@ -9,8 +9,8 @@ from stagingest.providers import catalog
 
 def test_every_endpoint_is_found_by_its_name_and_stages_a_known_dataset() -> None:
     names = ("stock-bars", "option-bars", "option-contracts", "option-snapshots")
-    assert {name for name in catalog.ENDPOINTS if name.startswith("alpaca/")} == {f"alpaca/{name}" for name in names}
-    for name, endpoint in catalog.ENDPOINTS.items():
+    assert {name for name in catalog.endpoints() if name.startswith("alpaca/")} == {f"alpaca/{name}" for name in names}
+    for name, endpoint in catalog.endpoints().items():
         assert catalog.endpoint(name) is endpoint
         assert name == f"{endpoint.provider}/{endpoint.dataset}"
         assert endpoint.dataset in DATASETS

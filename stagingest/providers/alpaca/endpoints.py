@@ -13,7 +13,7 @@ from stagingest.model.option_symbol import OptionSymbol
 from stagingest.model.page import Page, Request
 from stagingest.model.windows import Grid
 from stagingest.providers import options as o
-from stagingest.providers.endpoint import Chain
+from stagingest.providers.endpoint import Chain, Host, Provider
 from stagingest.providers.options import expiries
 from stagingest.providers.timeframe import BarTimeframe
 
@@ -293,3 +293,14 @@ def _asof(value: str) -> str:
 
 def _rfc3339(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+_KEYS = (("APCA-API-KEY-ID", ("APCA_API_KEY_ID",)), ("APCA-API-SECRET-KEY", ("APCA_API_SECRET_KEY",)))
+PROVIDER = Provider(
+    "alpaca",
+    (
+        Host("alpaca/data", "APCA_API_DATA_URL", "https://data.alpaca.markets", 200 / 60, _KEYS),
+        Host("alpaca/trading", "APCA_API_BASE_URL", "https://paper-api.alpaca.markets", 200 / 60, _KEYS),
+    ),
+    (AlpacaStockBars(), AlpacaOptionBars(), AlpacaOptionContracts(), AlpacaOptionSnapshots()),
+)

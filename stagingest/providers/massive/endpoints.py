@@ -13,7 +13,7 @@ from stagingest.model.option_symbol import OptionSymbol
 from stagingest.model.page import Page, Request
 from stagingest.model.windows import Grid
 from stagingest.providers import options as o
-from stagingest.providers.endpoint import Chain
+from stagingest.providers.endpoint import Chain, Host, Provider
 from stagingest.providers.options import expiries
 from stagingest.providers.timeframe import BarTimeframe
 
@@ -258,9 +258,6 @@ def _millis(moment: datetime) -> int:
     return (moment.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)) // _MILLISECOND
 
 
-_UNDERLYING = re.compile(r"(?:I:)?[A-Z]+[0-9]?(?:\.[A-Z]+)?")
-
-
 class MassiveOptionSnapshots(Chain):
     """`GET /v3/snapshot/options/{underlying}`, of stocks, and of indices as `I:SPX`."""
 
@@ -301,3 +298,22 @@ class MassiveOptionSnapshots(Chain):
         from stagingest.providers.massive import paging
 
         return paging.following(request, decode_paging.last_member(body, "next_url"))
+
+
+PROVIDER = Provider(
+    "massive",
+    (
+        Host(
+            "massive/api",
+            "MASSIVE_API_BASE_URL",
+            "https://api.massive.com",
+            5 / 60,
+            (("Authorization", ("MASSIVE_API_KEY", "POLYGON_API_KEY")),),
+            "Bearer ",
+            tells_keys=True,
+        ),
+    ),
+    (MassiveStockBars(), MassiveOptionBars(), MassiveOptionContracts(), MassiveOptionSnapshots()),
+)
+
+_UNDERLYING = re.compile(r"(?:I:)?[A-Z]+[0-9]?(?:\.[A-Z]+)?")
