@@ -14,7 +14,7 @@ import click
 
 from stagingest import __version__
 from stagingest.cli.defaults import lay_under
-from stagingest.cli.output import ReaderGoneError, log, log_as, same_command, say
+from stagingest.cli.output import FORMS, ReaderGoneError, log, log_as, same_command, say
 from stagingest.cli.signals import Stopping, Terminated
 from stagingest.errors import Exit, StagingestError, UsageError, location_of
 
@@ -47,7 +47,7 @@ class _Commands(click.Group):
 @click.version_option(__version__, prog_name="stagingest")
 @click.option(
     "--log-format",
-    type=click.Choice(["text", "json", "journald"]),
+    type=click.Choice(FORMS),
     default="text",
     show_default=True,
     expose_value=False,

@@ -12,7 +12,6 @@ from stagingest.errors import location_of
 from stagingest.model.secrets import clean, secrets
 from stagingest.system.platform import utc_now
 
-FORMS = ("text", "json", "journald")
 # As syslog counts them; journald takes them from the beginning of a line (sd-daemon(3)).
 PRIORITIES = {"error": 3, "warning": 4, "info": 6}
 
@@ -22,7 +21,7 @@ class Log:
     """The messages of one command.
 
     Args:
-        form: one of FORMS.
+        form: one of `output.FORMS`.
         clock: the time, UTC.
     """
 

@@ -18,6 +18,7 @@ class ReaderGoneError(BaseException):
 
 
 SCHEMA = 1
+FORMS = ("text", "json", "journald")
 
 
 def document(command: str, **fields: object) -> None:

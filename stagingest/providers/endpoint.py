@@ -1,4 +1,4 @@
-"""What the chain endpoints share: the option chain of one underlying as it is now, or the part of it between bounds."""
+"""What an endpoint of a provider promises, what a provider declares, and what the chain endpoints share."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping

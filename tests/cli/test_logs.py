@@ -11,7 +11,8 @@ import pytest
 from canary import credential, spelled
 from desk import Desk, desk
 
-from stagingest.cli.logs import FORMS, PRIORITIES, Log, hearing
+from stagingest.cli.logs import PRIORITIES, Log, hearing
+from stagingest.cli.output import FORMS
 from stagingest.cli.progress import Lines
 from stagingest.fetching.summary import Progress
 from stagingest.model.secrets import clean, secrets
