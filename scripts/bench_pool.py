@@ -85,7 +85,7 @@ def main() -> int:
         starts.append(start_ms())
     print(f"{'empty task, us':<28}{'CPU':>10}{'wall':>10}{'CPU x':>10}{'wall x':>10}")
     row("ProcessPoolExecutor", base, base)
-    worst = max(row(f"Slots, {lanes} lanes", costs, base) for lanes, costs in ours.items())
+    worst = max(row(f"ProcessPool, {lanes} lanes", costs, base) for lanes, costs in ours.items())
     start = statistics.median(starts)
     print(f"worker start, ms: first {first:.0f}, then {start:.1f}")
     return int(worst > MOST_OVERHEAD or start > MOST_START_MS)
