@@ -120,8 +120,12 @@ class PageError(StagingestError):
     """A response body is not a page: not JSON, not the expected keys, or not what was asked."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Which of the known names may be meant, in a sentence."""
-    every = sorted(known)
-    near = difflib.get_close_matches(name, every, 1, 0.0)
-    return f"The nearest is {near[0]}; there are {', '.join(every)}." if near else "There is none yet."
+def nearest(name: str, known: Iterable[str], likeness: float = 0.0) -> str:
+    """The name among those known that is most like it; '' when none is as like as asked (0 any, 1 equal)."""
+    return next(iter(difflib.get_close_matches(name, list(known), 1, likeness)), "")
+
+
+def choices(name: str, known: Iterable[str]) -> str:
+    """What to say of a name that is not known: the nearest, and what there is, in the order given."""
+    every = list(known)
+    return f"The nearest is {nearest(name, every)}; there are {', '.join(every)}." if every else "There is none yet."

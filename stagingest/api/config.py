@@ -4,11 +4,10 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from stagingest.errors import UsageError
+from stagingest.errors import UsageError, choices, nearest
 from stagingest.planning import due
 from stagingest.providers import catalog
 from stagingest.providers.hosts import key_variables
@@ -46,10 +45,8 @@ class Config:
         """The named table, for example `profile` `nightly`. Raises UsageError with the nearest name."""
         known = self.named.get(kind, {})
         if name not in known:
-            near = get_close_matches(name, known, 1, 0.0)
             where = self.files[0] if self.files else FILE
-            hint = f"The nearest is {near[0]}; there are {', '.join(sorted(known))}." if near else "There is none yet."
-            raise UsageError(f"{where} has no [{kind}.{name}].", hint)
+            raise UsageError(f"{where} has no [{kind}.{name}].", choices(name, sorted(known)))
         return known[name]
 
 
@@ -80,8 +77,8 @@ def check_names(where: str, given: Iterable[str], known: Iterable[str]) -> None:
     known = sorted(known)
     for name in given:
         if name.replace("-", "_") not in known:
-            near = get_close_matches(name.replace("-", "_"), known, 1, 0.0)
-            raise UsageError(f"{where} has no {name!r}.", f"The nearest is {near[0]}.")
+            near = nearest(name.replace("-", "_"), known)
+            raise UsageError(f"{where} has no {name!r}.", f"The nearest is {near}.")
 
 
 def _parsed(path: Path) -> dict[str, Any]:
@@ -153,7 +150,7 @@ def preset(name: str, config: Config) -> dict[str, Any]:
     if name in own:
         return flat(own[name].value)
     if name not in NAMES:
-        raise UsageError(f"There is no preset {name!r}.", _nearest(name, [*NAMES, *own]))
+        raise UsageError(f"There is no preset {name!r}.", choices(name, [*NAMES, *own]))
     if name == "conservative":
         rates = [
             f"{endpoint.name}={catalog.hosts()[endpoint.budget].lowest_plan_per_s / 2:.4g}"
@@ -194,9 +191,3 @@ def _check(name: str, text: str) -> None:
     if not 0 < number <= (due.MOST_LANES if name == "lanes" else 1e9):
         most = f"from 1 to {due.MOST_LANES}" if name == "lanes" else "greater than 0"
         raise UsageError(f"{name} must be a number {most}, not {text!r}.")
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    from difflib import get_close_matches
-
-    return f"The nearest is {get_close_matches(name, known, 1, 0.0)[0]}; there are {', '.join(known)}."

@@ -3,10 +3,9 @@
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
-from stagingest.errors import UsageError
+from stagingest.errors import UsageError, choices, nearest
 from stagingest.model.calendar import DAY
 from stagingest.model.chunk import Chunk, Coverage, Series
 from stagingest.model.task import Outcome
@@ -101,18 +100,15 @@ def _is_over(chunk: Chunk) -> bool:
 def _outcome(text: str) -> Outcome:
     names = [outcome.value for outcome in RETRIED]
     if text not in names:
-        near = get_close_matches(text, names, 1, 0.0)[0]
-        raise UsageError(
-            f"There is nothing to retry called {text!r}.", f"The nearest is {near}; there are {', '.join(names)}."
-        )
+        raise UsageError(f"There is nothing to retry called {text!r}.", choices(text, names))
     return Outcome(text)
 
 
 def _known(what: str, asked: Collection[str], there: Collection[str]) -> None:
     for text in asked:
         if text not in there:
-            near = get_close_matches(text, there, 1, 0.0)
-            hint = f"The nearest is {near[0]}." if near else "Nothing was given up."
+            near = nearest(text, there)
+            hint = f"The nearest is {near}." if near else "Nothing was given up."
             raise UsageError(f"No {what} {text!r} was given up.", hint)
 
 

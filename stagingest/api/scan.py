@@ -6,7 +6,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stagingest.errors import UsageError, nearest
+from stagingest.errors import UsageError, choices
 from stagingest.model.calendar import day, instant
 from stagingest.model.datasets import DATASETS, Dataset, arrow_schema
 from stagingest.model.task import Entry
@@ -70,7 +70,7 @@ def scan(
     Raises UsageError for a dataset, column or day that is none, StagingError or TargetError for what cannot be read.
     """
     if dataset not in DATASETS:
-        raise UsageError(f"There is no dataset {dataset!r}.", nearest(dataset, DATASETS))
+        raise UsageError(f"There is no dataset {dataset!r}.", choices(dataset, sorted(DATASETS)))
     data = DATASETS[dataset]
     names = list(columns) if columns is not None else [column.name for column in data.columns]
     given = {"interval": _interval(timeframe), "provider": provider, "feed": feed, "adjustment": adjustment}
@@ -78,7 +78,7 @@ def scan(
     known = {column.name for column in data.columns}
     for name in (*names, *same):
         if name not in known:
-            raise UsageError(f"{dataset} has no column {name!r}.", nearest(name, known))
+            raise UsageError(f"{dataset} has no column {name!r}.", choices(name, sorted(known)))
     wanted = RowFilter(frozenset(symbols), _window(data, start, end), same)
     if db is not None:
         return _loaded(Path(db), data, wanted, names)

@@ -4,12 +4,11 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 from stagingest.api import config
-from stagingest.errors import UsageError
+from stagingest.errors import UsageError, nearest
 from stagingest.system import paths
 from stagingest.targets import Target
 
@@ -100,9 +99,9 @@ def _named(to: str, environ: Mapping[str, str]) -> str:
         return environ[variable] if variable else str(found.get("to", ""))
     if environ.get(to, "").startswith(("postgresql:", "postgres:")):
         return environ[to]
-    near = get_close_matches(to, targets, 1)
+    near = nearest(to, targets, 0.6)
     if near:
-        raise UsageError(f"stagingest.toml has no [target.{to}].", f"The nearest is {near[0]}.")
+        raise UsageError(f"stagingest.toml has no [target.{to}].", f"The nearest is {near}.")
     return to
 
 

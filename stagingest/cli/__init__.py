@@ -7,7 +7,6 @@ import gc
 import io
 import os
 import sys
-from difflib import get_close_matches
 from importlib import import_module
 
 import click
@@ -16,7 +15,7 @@ from stagingest import __version__
 from stagingest.cli.defaults import lay_under
 from stagingest.cli.output import FORMS, ReaderGoneError, log, log_as, same_command, say
 from stagingest.cli.signals import Stopping, Terminated
-from stagingest.errors import Exit, StagingestError, UsageError, location_of
+from stagingest.errors import Exit, StagingestError, UsageError, location_of, nearest
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "STAGINGEST", "max_content_width": 110}
 _COMMANDS = (
@@ -35,9 +34,9 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of that name, None when there is none."""
         if cmd_name not in _COMMANDS:
-            near = get_close_matches(cmd_name, _COMMANDS, 1)
+            near = nearest(cmd_name, _COMMANDS, 0.6)
             if near and not ctx.resilient_parsing:
-                raise UsageError(f"There is no command {cmd_name!r}.", f"The nearest is {near[0]}.")
+                raise UsageError(f"There is no command {cmd_name!r}.", f"The nearest is {near}.")
             return None
         command: click.Command = getattr(import_module(f"stagingest.cli.{cmd_name}"), cmd_name)
         return command

@@ -1,13 +1,12 @@
 """`stagingest help`: the runbook, one page a topic."""
 
 import re
-from difflib import get_close_matches
 from pathlib import Path
 
 import click
 
 from stagingest.cli import output
-from stagingest.errors import UsageError
+from stagingest.errors import UsageError, nearest
 
 _PAGES = Path(__file__).parent / "docs"
 
@@ -26,8 +25,7 @@ def help(context: click.Context, topic: str) -> None:  # noqa: A001 -- a command
         commands = context.find_root().command.to_info_dict(context)["commands"]
         if topic in commands:
             raise UsageError(f"{topic} is a command, not a topic.", f"Run `stagingest {topic} --help`.")
-        near = get_close_matches(topic, pages, 1, 0.0)[0]
-        raise UsageError(f"There is no topic {topic!r}.", f"The nearest is {near}.")
+        raise UsageError(f"There is no topic {topic!r}.", f"The nearest is {nearest(topic, pages)}.")
     if topic:
         output.out(re.sub(r"<!--.*-->\n", "", pages[topic]).rstrip())
         return

@@ -1,14 +1,13 @@
 """Names to symbols, and underlyings to their contracts."""
 
 import csv
-import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stagingest.errors import UsageError, nearest
+from stagingest.errors import UsageError, choices, nearest
 from stagingest.model.secrets import plain
 from stagingest.providers.endpoint import Endpoint
 
@@ -121,7 +120,9 @@ def watched(names: Iterable[str], path: Path | None) -> list[str]:
     symbols = []
     for name in names:
         if name not in known:
-            raise UsageError(f"There is no watchlist {name!r} in {place or WATCHLISTS[0]}.", nearest(name, known))
+            raise UsageError(
+                f"There is no watchlist {name!r} in {place or WATCHLISTS[0]}.", choices(name, sorted(known))
+            )
         symbols += known[name]
     return symbols
 
@@ -171,8 +172,8 @@ def _is_names(value: Any) -> bool:
 def _index(header: Sequence[str], column: str, path: Path) -> int:
     if column in header:
         return header.index(column)
-    near = difflib.get_close_matches(column, header, 1, 0.0)
-    hint = f"Did you mean {near[0]!r}? " if near else ""
+    near = nearest(column, header)
+    hint = f"Did you mean {near!r}? " if near else ""
     raise UsageError(f"{path} has no column {column!r}.", f"{hint}It has: {', '.join(header)}.")
 
 

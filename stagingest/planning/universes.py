@@ -49,7 +49,7 @@ def members(root: Path, name: str) -> list[Member]:
 
 
 def _nearest(name: str, known: dict[str, Entry]) -> str:
-    return errors.nearest(name, known) if known else f"Run `stagingest universe import {name} FILE` first."
+    return errors.choices(name, sorted(known)) if known else f"Run `stagingest universe import {name} FILE` first."
 
 
 def newest_entries(root: Path) -> dict[str, Entry]:

@@ -1,10 +1,9 @@
 """Every provider, every endpoint by name, and the endpoint a provider has for a dataset."""
 
 from collections.abc import Iterator
-from difflib import get_close_matches
 from functools import cache
 
-from stagingest.errors import UsageError
+from stagingest.errors import UsageError, choices, nearest
 from stagingest.providers.alpaca import endpoints as alpaca_endpoints
 from stagingest.providers.endpoint import Endpoint, Host, Provider
 from stagingest.providers.massive import endpoints as massive_endpoints
@@ -71,8 +70,7 @@ def asked(name: str) -> Endpoint:
     known = endpoints()
     found = known.get(name)
     if found is None:
-        near = get_close_matches(name, known, n=1, cutoff=0.0)[0]
-        raise UsageError(f"There is no endpoint {name!r}.", f"The nearest is {near}; there are {', '.join(known)}.")
+        raise UsageError(f"There is no endpoint {name!r}.", choices(name, known))
     return found
 
 
@@ -95,10 +93,8 @@ def resolve(text: str, provider: str | None = None) -> Endpoint:
     whose = provider or DEFAULT_PROVIDER
     known = providers()
     if whose not in known:
-        near = get_close_matches(whose, sorted(known), n=1, cutoff=0.0)[0]
-        raise UsageError(f"There is no provider {whose!r}.", f"The nearest is {near}.")
+        raise UsageError(f"There is no provider {whose!r}.", f"The nearest is {nearest(whose, sorted(known))}.")
     datasets = [each.dataset for each in known[whose].endpoints]
     if text not in datasets:
-        near = get_close_matches(text, datasets, n=1, cutoff=0.0)[0]
-        raise UsageError(f"There is no dataset {text!r}.", f"The nearest is {near}; there are {', '.join(datasets)}.")
+        raise UsageError(f"There is no dataset {text!r}.", choices(text, datasets))
     return endpoint(f"{whose}/{text}")

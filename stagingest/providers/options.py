@@ -4,9 +4,8 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import date
 from decimal import Decimal, InvalidOperation
-from difflib import get_close_matches
 
-from stagingest.errors import UsageError
+from stagingest.errors import UsageError, choices
 from stagingest.model.calendar import DAY
 
 # What `canonical` takes beside the endpoint's own options, when it asks for nothing: one set of options fits all.
@@ -32,8 +31,7 @@ def one_of(what: str, value: str, valid: Iterable[str]) -> str:
     text = value.strip().lower()
     if text in valid:
         return text
-    near = get_close_matches(text, valid, n=1, cutoff=0.0)[0]
-    raise UsageError(f"There is no {what} {value!r}.", f"The nearest is {near}; there are {', '.join(valid)}.")
+    raise UsageError(f"There is no {what} {value!r}.", choices(text, valid))
 
 
 def day(name: str, text: str) -> date:

@@ -3,10 +3,9 @@
 import re
 from dataclasses import dataclass
 from datetime import timedelta
-from difflib import get_close_matches
 from math import ceil
 
-from stagingest.errors import UsageError
+from stagingest.errors import UsageError, nearest
 from stagingest.model.windows import Grid
 
 _WIRE = {"min": "Min", "h": "Hour", "d": "Day", "w": "Week", "mo": "Month"}
@@ -81,5 +80,4 @@ def _nearest(text: str) -> str:
     # Written as the user writes: `1Dya` is near `1Day`, `60m` near `6min`.
     every = [BarTimeframe(step, unit) for unit, steps in _STEPS.items() for step in steps]
     spelled = {name.lower(): name for each in every for name in (each.interval, each.wire)}
-    close = get_close_matches(text.strip().lower(), spelled, n=1, cutoff=0.0)
-    return spelled[close[0]]
+    return spelled[nearest(text.strip().lower(), spelled)]
