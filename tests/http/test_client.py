@@ -551,6 +551,7 @@ def test_a_process_that_may_open_no_more_files_blames_nobody_and_names_the_cure(
                 ask(client, server)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, most)
+    with FaultServer(says(whole(BODY))) as server:  # another: that one may have been unable to accept
         assert answers(client, server).status == 200
 
 
