@@ -40,7 +40,7 @@ def floor(root: Path) -> None:
     tables = (pq.read_table(path, partitioning=None).select(schema.names).cast(schema) for path in files)
     reader = pa.RecordBatchReader.from_batches(schema, (batch for table in tables for batch in table.to_batches()))
     connection = PostgresConnection(pglab.dsn())
-    connection.ask(sql.create(TABLE))
+    connection.ask(next(text for text in sql.MIGRATIONS[0][1] if f"CREATE TABLE {TABLE.name} " in text))
     connection.ingest(TABLE.name, reader, temporary=False)
     connection.commit()
     connection.close()

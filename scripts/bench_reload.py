@@ -24,7 +24,6 @@ from stagingest.loading.source import Staged
 from stagingest.model.datasets import dataset
 from stagingest.targets import sql
 from stagingest.targets.duckdb import schema
-from stagingest.targets.duckdb import sql as duckdb_sql
 from stagingest.targets.duckdb.target import DuckDB
 
 TABLE = dataset("stock-bars").tables[0]
@@ -36,7 +35,8 @@ INSERT = (
     f"INSERT INTO stock_bars BY NAME SELECT {', '.join(sql.quoted(column.name) for column in TABLE.columns)} "
     "FROM read_parquet($paths)"
 )
-KEYED = duckdb_sql.create(TABLE).removesuffix(")") + f", PRIMARY KEY ({', '.join(map(sql.quoted, TABLE.key))}))"
+CREATE = next(text for text in schema.MIGRATIONS[0][1] if f"CREATE TABLE {TABLE.name} " in text)
+KEYED = CREATE.rstrip().removesuffix(")") + f", PRIMARY KEY ({', '.join(map(sql.quoted, TABLE.key))}))"
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from stagingest.errors import StagingError, StagingestError, UsageError
 from stagingest.fetching.commit import is_final
 from stagingest.fetching.worker import table as worker_table
 from stagingest.model.chunk import Chunk, Coverage, Series
-from stagingest.model.datasets import arrow_schema, dataset
+from stagingest.model.datasets import arrow_schema, check_schema, dataset, widened
 from stagingest.model.task import Outcome, PartFile, Task, TaskResult
 from stagingest.model.windows import Window
 from stagingest.planning.adjusted import has_moved
@@ -59,7 +59,7 @@ def repair(staging: str | Path = "staging") -> Repaired:
     end equal, and nothing is missed. Chunks that ended without a file are not known any more and are asked again.
 
     Raises:
-        StagingError: `staging` is no staging directory, or its manifest was written by a newer version.
+        StagingError: `staging` is no staging directory, or its manifest or a file was written by a newer version.
         HeldError: somebody works in it.
     """
     root = Path(staging)
@@ -195,7 +195,9 @@ def _read(root: Path, path: str) -> _Read:
     task = Task(said["run"], int(said["number"]), chunk, not_after, series.adjusted)
     asked_at = datetime.fromisoformat(said["asked_at"])
     kind = dataset(endpoint.dataset)
-    table = table.cast(arrow_schema(kind)).combine_chunks()
+    check_schema(kind, int(said["schema"]), StagingError)
+    schema = arrow_schema(kind)
+    table = widened(table, kind, int(said["schema"])).select(schema.names).cast(schema).combine_chunks()
     runs = worker_table.symbol_runs(table.column(kind.symbol))
     part = PartFile(task.part, len(data), hashlib.sha256(data).hexdigest(), table.num_rows)
     edges = worker_table.edges(table, runs) if series.adjusted else ()

@@ -6,9 +6,9 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stagingest.errors import UsageError, choices
+from stagingest.errors import StagingError, UsageError, choices
 from stagingest.model.calendar import day, instant
-from stagingest.model.datasets import DATASETS, Dataset, arrow_schema
+from stagingest.model.datasets import DATASETS, Dataset, arrow_schema, check_schema, widened
 from stagingest.model.task import Entry
 from stagingest.model.windows import Window
 from stagingest.staging.manifest import Manifest, has_manifest
@@ -126,7 +126,10 @@ def _staged(root: Path, data: Dataset, wanted: RowFilter, names: Sequence[str]) 
 
 def _entries(root: Path, data: Dataset, wanted: RowFilter) -> list[Entry]:
     with Manifest.read(root, unseen=True) as manifest:
-        return [entry for entry in manifest.entries() if entry.path and _may_hold(entry, data, wanted)]
+        found = [entry for entry in manifest.entries() if entry.path and _may_hold(entry, data, wanted)]
+    for entry in found:
+        check_schema(data, entry.schema, StagingError)
+    return found
 
 
 def _may_hold(entry: Entry, data: Dataset, wanted: RowFilter) -> bool:
@@ -173,12 +176,16 @@ def _rows(root: Path, data: Dataset, wanted: RowFilter, group: Sequence[Entry]) 
     from stagingest.targets.parquet.partitions import merged
 
     condition = _condition(data, wanted)
-    tables = [pq.read_table(root / entry.path, partitioning=None, filters=condition) for entry in group]
+    tables = [
+        widened(pq.read_table(root / entry.path, partitioning=None, filters=condition), data, entry.schema)
+        for entry in group
+    ]
     if len(tables) == 1:
         yield tables[0]
         return
+    every = [column.name for column in data.columns]
     widest = max(data.tables, key=lambda table: len(table.key))
-    yield merged(None, [table.cast(_schema(data, table.column_names)) for table in tables], widest, newest=True)
+    yield merged(None, [table.select(every).cast(_schema(data, every)) for table in tables], widest, newest=True)
 
 
 def _condition(data: Dataset, wanted: RowFilter) -> "pa.compute.Expression | None":
@@ -206,13 +213,14 @@ def _at(at: date) -> datetime:
 
 def _loaded(path: Path, data: Dataset, wanted: RowFilter, names: Sequence[str]) -> "pa.RecordBatchReader":
     from stagingest.targets.duckdb import sql
-    from stagingest.targets.duckdb.connection import stream
+    from stagingest.targets.duckdb.connection import read, stream
 
     table = max(data.tables, key=lambda table: len(set(names) & {column.name for column in table.columns}))
     missing = set(names) - {column.name for column in table.columns}
     kept = [name for name in names if name not in missing]
     since, until = (_at(each) for each in (wanted.window.start, wanted.window.end)) if wanted.window else (None, None)
     values = {**wanted.same, "symbols": sorted(wanted.symbols), "since": since, "until": until}
-    text = sql.choose(data, table, kept, tuple(wanted.same), bounded=wanted.window is not None)
+    held = {name for (name,) in read(path, sql.HELD, name=table.name)[1]}
+    text = sql.choose(data, table, kept, tuple(wanted.same), bounded=wanted.window is not None, held=held)
     used = {name: value for name, value in values.items() if f"${name}" in text}
     return stream(path, text, _schema(data, kept), _BATCH_ROWS, **used)

@@ -1,9 +1,9 @@
 """The datasets: staged columns, keys, schema numbers, and the tables they become."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from stagingest.errors import UsageError
+from stagingest.errors import StagingestError, UsageError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -11,32 +11,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column: its name and its kind.
+    """A column: its name, its kind, and the schema number of its dataset that it came with.
 
-    Kinds: `text` and `label` (dictionary-encoded when staged; a label is one of LABELS), `json`, `timestamp` (UTC,
-    microseconds, no zone), `date`, `double`, `bigint`, `strike` (decimal(18,3)).
+    Kinds: `text` and `label` (dictionary-encoded when staged), `json`, `timestamp` (UTC, microseconds, no zone),
+    `date`, `double`, `bigint`, `strike` (decimal(18,3)). A label is the one value that a series gives to a key column;
+    targets may store it as an enumeration: text that is the same in millions of rows is the dearest column of a load in
+    DuckDB (half of its wall time, measured by `scripts/bench load`).
+
+    A column is added here alone: one that is no key, `since` the dataset's next schema number. Files staged before
+    hold NULL there, and targets add it to their tables.
     """
 
     name: str
     kind: str
-
-
-# Key columns that hold one of a few known words. Targets may store them as enumerations: text that is the same in
-# millions of rows is the dearest column of a load in DuckDB (half of its wall time, measured by `scripts/bench load`).
-# A word added here needs a migration of the targets.
-LABELS = {
-    "interval": (
-        *(f"{step}min" for step in range(1, 60)),
-        *(f"{step}h" for step in range(1, 24)),
-        *("1d", "1w", "1mo", "2mo", "3mo", "4mo", "6mo", "12mo"),
-    ),
-    "provider": ("alpaca", "massive"),
-    "feed": ("", "boats", "iex", "indicative", "opra", "otc", "sip"),
-    "adjustment": (
-        *("", "all", "dividend", "dividend,spin-off", "raw", "spin-off", "split"),
-        *("split,dividend", "split,dividend,spin-off", "split,spin-off"),
-    ),
-}
+    since: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +38,10 @@ class Table:
     key: tuple[str, ...]
     columns: tuple[Column, ...]
     keyed: bool = False
+
+    def at(self, schema: int) -> "Table":
+        """The table with the columns that files of a schema number hold."""
+        return replace(self, columns=tuple(column for column in self.columns if column.since <= schema))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +63,9 @@ class Dataset:
 
 
 def _columns(text: str) -> tuple[Column, ...]:
-    return tuple(Column(*pair.split(":")) for pair in text.split())
+    """Columns as `name:kind`, or `name:kind:since`."""
+    words = (pair.split(":") for pair in text.split())
+    return tuple(Column(name, kind, *map(int, since)) for name, kind, *since in words)
 
 
 _BAR = (
@@ -168,6 +162,28 @@ DATASETS = {
         ),
     )
 }  # fmt: skip
+
+
+def check_schema(data: Dataset, schema: int, error: type[StagingestError]) -> None:
+    """Raise `error` when files of this schema number are newer than this version."""
+    if schema > data.schema:
+        raise error(
+            f"Staged files of {data.name} have schema {schema}, this version reads up to {data.schema}.",
+            "Use the version of stagingest that staged them, or a newer one.",
+        )
+
+
+def widened(rows: "pa.Table", data: Dataset, schema: int) -> "pa.Table":
+    """Rows of a file of a schema number, with NULL in the columns that the dataset has got since; text is plain."""
+    import pyarrow as pa
+
+    fields = arrow_schema(data)
+    for column in data.columns:
+        if column.since > schema and column.name not in rows.column_names:
+            kind = fields.field(column.name).type
+            kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+            rows = rows.append_column(column.name, pa.nulls(rows.num_rows, kind))
+    return rows
 
 
 def arrow_schema(dataset: Dataset) -> "pa.Schema":

@@ -3,7 +3,7 @@
 Imports: errors model system
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from stagingest.errors import FullError, TargetError
 from stagingest.model.chunk import Chunk, to_json
-from stagingest.model.datasets import DATASETS, Table
+from stagingest.model.datasets import DATASETS, Column, Table
 from stagingest.targets.batch import Batch, Near, Span
 
 Step = tuple[int, tuple[str, ...]]
@@ -101,6 +101,24 @@ def steps_from(version: int, steps: Sequence[Step], name: str) -> Sequence[Step]
     if version > newest:
         raise TargetError(f"{name} is of version {version}, this one knows {newest}.", "Update stagingest.")
     return [step for step in steps if step[0] > version]
+
+
+def lacking(held: Collection[tuple[str, str]]) -> list[tuple[Table, Column]]:
+    """The columns that datasets have got since the tables of a target were made, given its (table, column) pairs."""
+    tables = (table for data in DATASETS.values() for table in data.tables)
+    return [(table, column) for table in tables for column in table.columns if (table.name, column.name) not in held]
+
+
+def raised(recorded: Mapping[str, int], name: str) -> dict[str, int]:
+    """Datasets (by name) whose schema number is greater than the target has recorded, where no record is 1.
+
+    Raises TargetError when the target of that name has recorded one that this version does not know.
+    """
+    for data in DATASETS.values():
+        if recorded.get(data.name, 1) > data.schema:
+            said = f"{data.name} in {name} has schema {recorded[data.name]}, this one knows {data.schema}."
+            raise TargetError(said, "Update stagingest.")
+    return {data.name: data.schema for data in DATASETS.values() if data.schema > recorded.get(data.name, 1)}
 
 
 class Target(Protocol):

@@ -134,6 +134,15 @@ class Batch:
         places = {at: place for place, at in enumerate(asked)}
         return [places[at] for at in range(len(files))]
 
+    def labels(self) -> dict[str, set[str]]:
+        """Key column -> the values that the series of its files give it."""
+        found: dict[str, set[str]] = {}
+        for item in self.files:
+            series = item.entry.chunk.series
+            for name, value in (("provider", series.endpoint.partition("/")[0]), *series.params):
+                found.setdefault(name, set()).add(value)
+        return found
+
     def groups(self, table: Table) -> "list[Group]":
         """The files by what is the same in all rows of their series."""
         groups: dict[tuple[tuple[str, str], ...], list[StagedEntry]] = {}

@@ -129,8 +129,12 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
 def staged(
     table: pa.Table, dataset: Dataset, constants: Mapping[str, Constant], session_date: pa.Array | None
 ) -> pa.Table:
-    """The table in the dataset's schema: page columns, constant columns, and the session date where it has one."""
+    """The table in the dataset's schema: page columns, constant columns, and the session date where it has one.
+
+    A column that the dataset has got later and the provider's pages do not have is NULL.
+    """
     schema = arrow_schema(dataset)
+    later = {column.name for column in dataset.columns if column.since > 1}
     arrays = []
     for field in schema:
         if field.name in table.column_names:
@@ -138,6 +142,8 @@ def staged(
             arrays.append(column if column.type == field.type else column.cast(field.type))
         elif field.name == "session_date" and session_date is not None:
             arrays.append(session_date)
+        elif field.name in later and field.name not in constants:
+            arrays.append(pa.nulls(table.num_rows, field.type))
         else:
             arrays.append(_repeat(constants[field.name], table.num_rows, field.type))
     return pa.Table.from_arrays(arrays, schema=schema)

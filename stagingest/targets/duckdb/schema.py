@@ -1,8 +1,7 @@
 """The tables and views of a DuckDB database, version by version."""
 
-from stagingest.model.datasets import DATASETS, LABELS, dataset
-from stagingest.targets.duckdb.sql import create
-from stagingest.targets.sql import quoted
+from stagingest.model.datasets import DATASETS
+from stagingest.targets.duckdb.sql import enumeration
 
 # One row for every final outcome, with or without a file. `series` is Series.id, the exact name of endpoint and
 # params, which stand beside it so that a person can read it and a coverage can be rebuilt from the ledger alone;
@@ -136,22 +135,69 @@ _COVERAGE_3 = _COVERAGE_2.replace(
     "symbol_rows FROM piece\n"
     "          UNION SELECT series, symbols, staging, seq, symbol_rows FROM span WHERE dataset = 'option-snapshots')",
 )
-_FIRST_TABLES = tuple(
-    table for name in ("stock-bars", "option-bars", "option-contracts") for table in dataset(name).tables
-)
-
-
-def _labels(name: str) -> str:
-    values = ", ".join(f"'{value}'" for value in LABELS[name])
-    return f"CREATE TYPE {quoted(f'{name}_label')} AS ENUM ({values})"
-
-
+# Tables as they were first made: columns that datasets have got since are added by what `DuckDB` finds missing.
+_STOCK_BARS = """
+CREATE TABLE stock_bars (
+    symbol VARCHAR NOT NULL, "interval" interval_label NOT NULL, ts TIMESTAMP NOT NULL,
+    provider provider_label NOT NULL, feed feed_label NOT NULL, adjustment adjustment_label NOT NULL,
+    currency VARCHAR NOT NULL, "asof" VARCHAR NOT NULL, open DOUBLE, high DOUBLE, low DOUBLE, close DOUBLE,
+    volume BIGINT, trade_count BIGINT, vwap DOUBLE, session_date DATE, updated_at TIMESTAMP)
+"""
+_OPTION_BARS = """
+CREATE TABLE option_bars (
+    contract_symbol VARCHAR NOT NULL, "interval" interval_label NOT NULL, ts TIMESTAMP NOT NULL,
+    provider provider_label NOT NULL, open DOUBLE, high DOUBLE, low DOUBLE, close DOUBLE, volume BIGINT,
+    trade_count BIGINT, vwap DOUBLE, session_date DATE, updated_at TIMESTAMP)
+"""
+_OPTION_CONTRACTS = """
+CREATE TABLE option_contracts (
+    contract_symbol VARCHAR NOT NULL, provider provider_label NOT NULL, underlying VARCHAR, root_symbol VARCHAR,
+    expiry DATE, option_type VARCHAR, strike DECIMAL(18,3), multiplier DOUBLE, size DOUBLE, style VARCHAR,
+    status VARCHAR, deliverables JSON, updated_at TIMESTAMP)
+"""
+_OPTION_CONTRACT_SNAPSHOTS = """
+CREATE TABLE option_contract_snapshots (
+    contract_symbol VARCHAR NOT NULL, as_of_date DATE NOT NULL, provider provider_label NOT NULL,
+    open_interest BIGINT, open_interest_date DATE, close_price DOUBLE, close_price_date DATE, raw_json JSON,
+    updated_at TIMESTAMP)
+"""
+_OPTION_SNAPSHOTS = """
+CREATE TABLE option_snapshots (
+    contract_symbol VARCHAR NOT NULL, snapshot_ts TIMESTAMP NOT NULL, provider provider_label NOT NULL,
+    feed feed_label NOT NULL, underlying VARCHAR, implied_volatility DOUBLE, delta DOUBLE, gamma DOUBLE,
+    theta DOUBLE, vega DOUBLE, rho DOUBLE, bid DOUBLE, bid_size BIGINT, ask DOUBLE, ask_size BIGINT,
+    quote_ts TIMESTAMP, last_price DOUBLE, last_size BIGINT, trade_ts TIMESTAMP, day_open DOUBLE, day_high DOUBLE,
+    day_low DOUBLE, day_close DOUBLE, day_volume BIGINT, day_vwap DOUBLE, open_interest BIGINT,
+    underlying_price DOUBLE, updated_at TIMESTAMP)
+"""
+_UNIVERSE_MEMBERS = """
+CREATE TABLE universe_members (
+    universe VARCHAR NOT NULL, symbol VARCHAR NOT NULL, added_date DATE NOT NULL, removed_date DATE,
+    updated_at TIMESTAMP)
+"""
+# The schema number of each dataset whose tables have got columns since: a version that knows only less refuses them.
+_SCHEMAS = "CREATE TABLE dataset_schemas (dataset VARCHAR PRIMARY KEY, schema INTEGER NOT NULL)"
+_FIRST_TABLES = (_STOCK_BARS, _OPTION_BARS, _OPTION_CONTRACTS, _OPTION_CONTRACT_SNAPSHOTS)
+# The words that labels had at first; those that come later are added when they are loaded.
+_WORDS = {
+    "interval": (
+        *(f"{step}min" for step in range(1, 60)),
+        *(f"{step}h" for step in range(1, 24)),
+        *("1d", "1w", "1mo", "2mo", "3mo", "4mo", "6mo", "12mo"),
+    ),
+    "provider": ("alpaca", "massive"),
+    "feed": ("", "boats", "iex", "indicative", "opra", "otc", "sip"),
+    "adjustment": (
+        *("", "all", "dividend", "dividend,spin-off", "raw", "spin-off", "split"),
+        *("split,dividend", "split,dividend,spin-off", "split,spin-off"),
+    ),
+}
 MIGRATIONS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (
         1,
         (
-            *map(_labels, LABELS),
-            *map(create, _FIRST_TABLES),
+            *(enumeration(name, words) for name, words in _WORDS.items()),
+            *_FIRST_TABLES,
             _LEDGER,
             _BATCHES,
             _MIGRATIONS,
@@ -164,16 +210,21 @@ MIGRATIONS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (
         3,
         (
-            *map(create, dataset("option-snapshots").tables),
+            _OPTION_SNAPSHOTS,
             "DROP VIEW option_bars_meta",
             "DROP VIEW coverage",
             _COVERAGE_3,
             _OPTION_BARS_META,
         ),
     ),
-    (4, tuple(map(create, dataset("universe-members").tables))),
+    (4, (_UNIVERSE_MEMBERS,)),
+    (5, (_SCHEMAS,)),
 )
+# Views over tables that may get columns, made again then: DuckDB refuses one whose columns are others than it was made
+# with.
+VIEWS = (_CANDLES.replace("CREATE VIEW", "CREATE OR REPLACE VIEW"),)
 OUR_NAMES = frozenset(
     {table.name for data in DATASETS.values() for table in data.tables}
     | {"ledger", "ledger_batches", "schema_migrations", "candles_daily", "coverage", "option_bars_meta", "open_windows"}
+    | {"dataset_schemas"}
 )

@@ -7,7 +7,7 @@ columns by their names.
 
 # ruff: noqa: S608 - text is composed here and nowhere else, from quoted names only
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from stagingest.model.datasets import Column, Dataset, Table
 from stagingest.targets.sql import quoted
@@ -28,13 +28,23 @@ _RANKED = (
 )
 
 
-def create(table: Table) -> str:
-    """The table, its key columns NOT NULL; no PRIMARY KEY: uniqueness is the loader's promise (LOAD: 3x CPU)."""
-    columns = ", ".join(
-        f"{quoted(column.name)} {_type(column)}{' NOT NULL' if column.name in table.key else ''}"
-        for column in table.columns
-    )
-    return f"CREATE TABLE {quoted(table.name)} ({columns})"
+def add(table: Table, column: Column) -> str:
+    """Add a column, NULL in every row."""
+    return f"ALTER TABLE {quoted(table.name)} ADD COLUMN {quoted(column.name)} {_type(column)}"
+
+
+def enumeration(label: str, words: Sequence[str]) -> str:
+    """Make the type of a label."""
+    return f"CREATE TYPE {quoted(f'{label}_label')} AS {_enum(words)}"
+
+
+def retype(table: Table, column: Column, words: Sequence[str]) -> str:
+    """Let a label column hold these words."""
+    return f"ALTER TABLE {quoted(table.name)} ALTER {quoted(column.name)} TYPE {_enum(words)}"
+
+
+def _enum(words: Sequence[str]) -> str:
+    return "ENUM (" + ", ".join("'" + word.replace("'", "''") + "'" for word in words) + ")"
 
 
 def append(table: Table) -> str:
@@ -112,17 +122,31 @@ def append_newest(table: Table) -> str:
     )
 
 
-def choose(data: Dataset, table: Table, names: Collection[str], same: Collection[str], *, bounded: bool) -> str:
-    """Columns of the rows with these values (`$name` of each in `same`), symbols ($symbols, empty: all) and times."""
+def choose(
+    data: Dataset, table: Table, names: Collection[str], same: Collection[str], *, bounded: bool, held: Collection[str]
+) -> str:
+    """Columns of the rows with these values (`$name` of each in `same`), symbols ($symbols, empty: all) and times.
+
+    `held` are the columns that the table has; one that it has not got yet is NULL.
+    """
     kinds = {column.name: column for column in table.columns}
-    picked = ", ".join(
-        f"{quoted(name)}::VARCHAR AS {quoted(name)}" if kinds[name].kind in ("label", "json") else quoted(name)
-        for name in names
-    )
+    picked = ", ".join(_picked(kinds[name], held) for name in names)
     where = [f"{quoted(name)}::VARCHAR = ${name}" for name in same]
     where += [f"(len($symbols::VARCHAR[]) = 0 OR list_contains($symbols::VARCHAR[], {quoted(data.symbol)}))"]
     where += [f"{quoted(data.time)} >= $since AND {quoted(data.time)} < $until"] if bounded else []
     return f"SELECT {picked} FROM {quoted(table.name)} WHERE {' AND '.join(where)}"
+
+
+def _picked(column: Column, held: Collection[str]) -> str:
+    name = quoted(column.name)
+    kind = "VARCHAR" if column.kind in ("label", "json") else _TYPES[column.kind]
+    if column.name not in held:
+        return f"NULL::{kind} AS {name}"
+    return f"{name}::VARCHAR AS {name}" if kind == "VARCHAR" else name
+
+
+# A read-only database is as it was left: it may lack columns that this version has.
+HELD = "SELECT column_name FROM information_schema.columns WHERE table_schema = current_schema() AND table_name = $name"
 
 
 # Captures of an endpoint are one line, whatever their series: see `Item.line`.
@@ -153,6 +177,11 @@ _OPEN_KEYS = "count(*), bit_xor(hash(series, symbols, window_start::DATE, window
 SAME_OPEN = (
     f"SELECT (SELECT ({_OPEN_KEYS}) FROM expected) = (SELECT ({_OPEN_KEYS}) FROM open_windows WHERE staging = $staging)"
 )
+ENUMERATIONS = """
+SELECT type_name, labels FROM duckdb_types()
+WHERE logical_type = 'ENUM' AND NOT internal AND schema_name = current_schema() AND database_name = current_database()
+    AND ends_with(type_name, '_label')
+"""
 COUNT_STAGED = f"SELECT count(*) FROM {_FILES}"
 
 

@@ -2,17 +2,17 @@
 
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from stagingest.errors import StagingError, TargetError
-from stagingest.model.datasets import DATASETS, Table
+from stagingest.model.datasets import DATASETS, Column, Table, check_schema
 from stagingest.system import disk
 from stagingest.system.platform import cores, free_bytes
-from stagingest.targets import Receipt, columns_of, datasets_where, naming, steps_from
+from stagingest.targets import Receipt, columns_of, datasets_where, lacking, naming, raised, steps_from
 from stagingest.targets import sql as targets_sql
 from stagingest.targets.batch import Batch, Near, Span
 from stagingest.targets.duckdb import schema as duckdb_schema
@@ -66,6 +66,7 @@ class DuckDB:
         self._temp_dir, self._replace, self._schema = temp_dir, replace, schema
         self._lock_timeout_s, self._sleep, self._clock = lock_timeout_s, sleep, clock
         self._db: DuckDBConnection | None = None
+        self._words: dict[str, tuple[str, ...]] = {}
 
     def open(self, roots: Iterable[Path]) -> None:
         """Open it, creating or migrating what is missing; it may read files below `roots` only.
@@ -120,8 +121,10 @@ class DuckDB:
 
     def take(self, batch: Batch) -> Receipt:
         """Load a batch, rows and ledger, or nothing of it; a TargetError names the batch."""
-        targets_sql.check_schema(batch.dataset, batch.schema)
+        check_schema(batch.dataset, batch.schema, TargetError)
         now = self._clock().replace(tzinfo=None)
+        with naming(batch):
+            self._widen(batch.labels())
         with naming(batch), self._transaction():
             receipts = [self._fill(table, batch, now) for table in batch.dataset.tables if batch.files]
             self._enter(batch, now)
@@ -154,7 +157,8 @@ class DuckDB:
         return free_bytes(self.path)
 
     def _fill(self, table: Table, batch: Batch, now: datetime) -> Receipt:
-        receipt = fill(self._all, self._open.registered, table, batch, replace=self._replace)
+        staged = table.at(batch.schema)
+        receipt = fill(self._all, self._open.registered, staged, batch, replace=self._replace)
         values = {"table": table.name, "inserted": receipt.inserted, "deleted": receipt.deleted, "now": now}
         self._all("INSERT INTO ledger_batches VALUES ($table, $inserted, $deleted, $now)", **values)
         return receipt
@@ -221,13 +225,54 @@ class DuckDB:
                     self._all(statement)
                 now = self._clock().replace(tzinfo=None)
                 self._all("INSERT INTO schema_migrations VALUES ($number, $now)", number=number, now=now)
+        self._add_columns()
+        self._words = {name.removesuffix("_label"): tuple(words) for name, words in self._all(sql.ENUMERATIONS)}
         if missing:
             self.finish()
 
+    def _add_columns(self) -> None:
+        """Give the tables what the datasets have got since, in one transaction; nothing when they have all."""
+        news = raised(dict(self._all("SELECT * FROM dataset_schemas")), self.path.name)
+        added = lacking(self._columns())
+        if not news and not added:
+            return
+        with self._transaction():
+            for table, column in added:
+                self._all(sql.add(table, column))
+            for view in duckdb_schema.VIEWS:
+                self._all(view)
+            for name, schema in news.items():
+                self._all("INSERT OR REPLACE INTO dataset_schemas VALUES ($name, $schema)", name=name, schema=schema)
+        self.finish()
+
+    def _widen(self, labels: Mapping[str, Collection[str]]) -> None:
+        """Let label columns hold words that they do not know, in one transaction; nothing when they know all."""
+        wide = {
+            name: (*known, *sorted(set(labels[name]).difference(known)))
+            for name, known in self._words.items()
+            if not set(labels.get(name, ())).issubset(known)
+        }
+        if not wide:
+            return
+        with self._transaction():
+            for name, words in wide.items():
+                for table, column in _labelled(name):
+                    self._all(sql.retype(table, column, words))
+                # Columns hold the words themselves, not the type: nothing depends on it any more.
+                self._all(f"DROP TYPE {targets_sql.quoted(f'{name}_label')}")
+                self._all(sql.enumeration(name, words))
+            for view in duckdb_schema.VIEWS:
+                self._all(view)
+        self._words |= wide
+
+    def _columns(self) -> set[tuple[str, str]]:
+        """(table, column) of everything in our schema."""
+        text = "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = $schema"
+        return {(table, column) for table, column in self._all(text, schema=self._schema)}
+
     def _version(self) -> int:
         """The version of our tables, 0 when there are none. Raises TargetError when they are not ours."""
-        text = "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = $schema"
-        columns = set(self._all(text, schema=self._schema))
+        columns = self._columns()
         if ("schema_migrations", "applied_at") in columns:
             version = self._one("SELECT max(version) FROM schema_migrations")
             if isinstance(version, int):
@@ -237,6 +282,13 @@ class DuckDB:
             message = f"{self.path.name} has a table {foreign[0]} that stagingest did not make."
             raise TargetError(message, "Name another --to, or another --schema.")
         return 0
+
+
+def _labelled(name: str) -> Iterator[tuple[Table, Column]]:
+    """The columns that hold a label."""
+    for data in DATASETS.values():
+        for table in data.tables:
+            yield from ((table, column) for column in table.columns if (column.kind, column.name) == ("label", name))
 
 
 def _nine_tenths(size: str) -> str:

@@ -1,4 +1,4 @@
 """Loading into a tree of Parquet files, partitioned as Hive does.
 
-Imports: errors model system targets targets.batch targets.sql
+Imports: errors model system targets targets.batch
 """

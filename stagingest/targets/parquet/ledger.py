@@ -1,7 +1,7 @@
 """What a hive tree has taken: the ledger beside it."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -17,6 +17,7 @@ CREATE TABLE ledger (
     outcome TEXT NOT NULL, reason TEXT NOT NULL, covers INTEGER NOT NULL, asked_at TEXT NOT NULL,
     loaded_at TEXT NOT NULL, PRIMARY KEY (staging, seq, sha256)) STRICT, WITHOUT ROWID
 """
+_SCHEMAS = "CREATE TABLE dataset_schemas (dataset TEXT PRIMARY KEY, schema INTEGER NOT NULL) STRICT"
 _COLUMNS = (
     "staging", "seq", "sha256", "dataset", "provider", "endpoint", "series", "params", "symbols", "symbol_rows", "rows",
     "window_start", "window_end", "outcome", "reason", "covers", "asked_at", "loaded_at",
@@ -27,7 +28,16 @@ class ParquetLedger(Store):
     """One row for every final outcome, as in the ledger of a database."""
 
     file = "ledger.sqlite"
-    versions = (_SCHEMA,)
+    versions = (_SCHEMA, _SCHEMAS)
+
+    def schemas(self) -> dict[str, int]:
+        """The schema number of each dataset whose files have got columns since they had 1."""
+        return dict(self.db.execute("SELECT dataset, schema FROM dataset_schemas"))
+
+    def record(self, schemas: Mapping[str, int]) -> None:
+        """Replace what is recorded of some datasets."""
+        with self.transaction():
+            self.db.executemany("INSERT OR REPLACE INTO dataset_schemas VALUES (?, ?)", schemas.items())
 
     def loaded_entries(self, staging: str) -> frozenset[tuple[int, str]]:
         """As `Target.taken`."""

@@ -15,11 +15,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from stagingest.errors import FullError, TargetError
-from stagingest.model.datasets import DATASETS, Table
+from stagingest.model.datasets import DATASETS, Dataset, Table, check_schema, widened
 from stagingest.system import disk, parquet
 from stagingest.system.locks import Lock, patiently
 from stagingest.system.platform import free_bytes
-from stagingest.targets import Receipt, naming, sql
+from stagingest.targets import Receipt, naming, raised
 from stagingest.targets.batch import Batch, Group, Mode, Near, Span, StagedEntry
 from stagingest.targets.parquet.ledger import ParquetLedger
 from stagingest.targets.parquet.partitions import home_of, merged, partitions
@@ -29,6 +29,8 @@ _FILE = "data.parquet"
 # Rows held in memory at a time; a folder that is cut by it is written twice.
 _AT_A_TIME = 400_000
 _FEW = 2
+# The least schema number: a folder's file may hold rows of several.
+_ANY = 1
 
 
 class ParquetTree:
@@ -69,6 +71,8 @@ class ParquetTree:
         disk.make_folder(own)
         self._lock = patiently(partial(Lock.take, own / "lock", "loading"), self._lock_timeout_s, self._sleep)
         self._ledger = ParquetLedger(own, writable=True)
+        if news := raised(self._ledger.schemas(), self.name):
+            self._ledger.record(news)
 
     def close(self) -> None:
         """Give it back."""
@@ -109,7 +113,7 @@ class ParquetTree:
 
     def take(self, batch: Batch) -> Receipt:
         """Merge a batch into its folders, then enter it in the ledger. Raises TargetError naming the batch."""
-        sql.check_schema(batch.dataset, batch.schema)
+        check_schema(batch.dataset, batch.schema, TargetError)
         receipt = Receipt(0, 0)
         with naming(batch), self._telling():
             for items in _runs(batch):
@@ -149,7 +153,7 @@ class ParquetTree:
         folders: dict[str, list[pa.Table]] = {}
         rows = 0
         for item in items:
-            staged = _read(item)
+            staged = widened(_read(item), batch.dataset, batch.schema)
             rows += staged.num_rows
             for folder, part in partitions(staged, batch.dataset, table):
                 folders.setdefault(folder, []).append(part.select([column.name for column in table.columns]))
@@ -159,7 +163,7 @@ class ParquetTree:
         written, deleted = [], 0
         for folder, news in folders.items():
             path = self.root / folder / _FILE
-            held = pq.read_table(path, partitioning=None) if path.exists() else None
+            held = self._held(path, batch.dataset, table) if path.exists() else None
             left = _outside(held, groups, batch) if held is not None and groups else held
             both = merged(left, news, table, newest=batch.mode is Mode.NEWEST)
             before = (held.num_rows if held is not None else 0) + sum(new.num_rows for new in news)
@@ -168,6 +172,11 @@ class ParquetTree:
                 written.append((path, self._write(path, both)))
         self._settle([path for path, _ in written], [new for _, new in written])
         return Receipt(rows, deleted)
+
+    def _held(self, path: Path, data: Dataset, table: Table) -> pa.Table:
+        """The rows of a folder's file; it may be older than a column of the table."""
+        held = pq.read_table(path, partitioning=None)
+        return widened(held, data, _ANY).select([column.name for column in table.columns])
 
     def _homes(self, groups: Sequence[Group], batch: Batch, table: Table) -> Iterator[str]:
         """Folders that may hold rows of what the files answer."""

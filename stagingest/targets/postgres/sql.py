@@ -7,7 +7,7 @@ Names come from the tables of `datasets` and pass through `quoted`; values are a
 
 from collections.abc import Sequence
 
-from stagingest.model.datasets import DATASETS, Dataset, Table, dataset
+from stagingest.model.datasets import DATASETS, Column, Dataset, Table
 from stagingest.targets.sql import quoted
 
 _TYPES = {
@@ -23,13 +23,9 @@ _TYPES = {
 RANK = "staged_rank"
 
 
-def create(table: Table) -> str:
-    """The table with its primary key: readers of PostgreSQL expect one, and it costs a third there."""
-    columns = ", ".join(
-        f"{quoted(column.name)} {_TYPES[column.kind]}{' NOT NULL' if column.name in table.key else ''}"
-        for column in table.columns
-    )
-    return f"CREATE TABLE {quoted(table.name)} ({columns}, PRIMARY KEY ({_names(table.key)}))"
+def add(table: Table, column: Column) -> str:
+    """Add a column, NULL in every row."""
+    return f"ALTER TABLE {quoted(table.name)} ADD COLUMN {quoted(column.name)} {_TYPES[column.kind]}"
 
 
 def stage(table: Table) -> str:
@@ -185,9 +181,53 @@ CREATE VIEW option_bars_meta AS
 SELECT symbol AS contract_symbol, provider, series, params, status, "rows", start_ts, end_ts, last_success_at,
     last_attempt_at, last_error, error_count FROM coverage WHERE dataset = 'option-bars'
 """
-_FIRST_TABLES = tuple(
-    table for name in ("stock-bars", "option-bars", "option-contracts") for table in dataset(name).tables
-)
+# Tables as they were first made: columns that datasets have got since are added by what `Postgres` finds missing.
+_STOCK_BARS = """
+CREATE TABLE stock_bars (
+    symbol TEXT NOT NULL, "interval" TEXT NOT NULL, ts TIMESTAMP NOT NULL, provider TEXT NOT NULL,
+    feed TEXT NOT NULL, adjustment TEXT NOT NULL, currency TEXT NOT NULL, "asof" TEXT NOT NULL,
+    open DOUBLE PRECISION, high DOUBLE PRECISION, low DOUBLE PRECISION, close DOUBLE PRECISION, volume BIGINT,
+    trade_count BIGINT, vwap DOUBLE PRECISION, session_date DATE, updated_at TIMESTAMP,
+    PRIMARY KEY (symbol, "interval", ts, provider, feed, adjustment, currency, "asof"))
+"""
+_OPTION_BARS = """
+CREATE TABLE option_bars (
+    contract_symbol TEXT NOT NULL, "interval" TEXT NOT NULL, ts TIMESTAMP NOT NULL, provider TEXT NOT NULL,
+    open DOUBLE PRECISION, high DOUBLE PRECISION, low DOUBLE PRECISION, close DOUBLE PRECISION, volume BIGINT,
+    trade_count BIGINT, vwap DOUBLE PRECISION, session_date DATE, updated_at TIMESTAMP,
+    PRIMARY KEY (contract_symbol, "interval", ts, provider))
+"""
+_OPTION_CONTRACTS = """
+CREATE TABLE option_contracts (
+    contract_symbol TEXT NOT NULL, provider TEXT NOT NULL, underlying TEXT, root_symbol TEXT, expiry DATE,
+    option_type TEXT, strike NUMERIC(18,3), multiplier DOUBLE PRECISION, size DOUBLE PRECISION, style TEXT,
+    status TEXT, deliverables JSON, updated_at TIMESTAMP, PRIMARY KEY (contract_symbol, provider))
+"""
+_OPTION_CONTRACT_SNAPSHOTS = """
+CREATE TABLE option_contract_snapshots (
+    contract_symbol TEXT NOT NULL, as_of_date DATE NOT NULL, provider TEXT NOT NULL, open_interest BIGINT,
+    open_interest_date DATE, close_price DOUBLE PRECISION, close_price_date DATE, raw_json JSON,
+    updated_at TIMESTAMP, PRIMARY KEY (contract_symbol, as_of_date, provider))
+"""
+_OPTION_SNAPSHOTS = """
+CREATE TABLE option_snapshots (
+    contract_symbol TEXT NOT NULL, snapshot_ts TIMESTAMP NOT NULL, provider TEXT NOT NULL, feed TEXT NOT NULL,
+    underlying TEXT, implied_volatility DOUBLE PRECISION, delta DOUBLE PRECISION, gamma DOUBLE PRECISION,
+    theta DOUBLE PRECISION, vega DOUBLE PRECISION, rho DOUBLE PRECISION, bid DOUBLE PRECISION, bid_size BIGINT,
+    ask DOUBLE PRECISION, ask_size BIGINT, quote_ts TIMESTAMP, last_price DOUBLE PRECISION, last_size BIGINT,
+    trade_ts TIMESTAMP, day_open DOUBLE PRECISION, day_high DOUBLE PRECISION, day_low DOUBLE PRECISION,
+    day_close DOUBLE PRECISION, day_volume BIGINT, day_vwap DOUBLE PRECISION, open_interest BIGINT,
+    underlying_price DOUBLE PRECISION, updated_at TIMESTAMP,
+    PRIMARY KEY (contract_symbol, snapshot_ts, provider, feed))
+"""
+_UNIVERSE_MEMBERS = """
+CREATE TABLE universe_members (
+    universe TEXT NOT NULL, symbol TEXT NOT NULL, added_date DATE NOT NULL, removed_date DATE, updated_at TIMESTAMP,
+    PRIMARY KEY (universe, symbol, added_date))
+"""
+# The schema number of each dataset whose tables have got columns since: a version that knows only less refuses them.
+_SCHEMAS = "CREATE TABLE dataset_schemas (dataset TEXT PRIMARY KEY, schema INTEGER NOT NULL)"
+_FIRST_TABLES = (_STOCK_BARS, _OPTION_BARS, _OPTION_CONTRACTS, _OPTION_CONTRACT_SNAPSHOTS)
 # Besides: of captures every answer counts its rows, not only the newest of a day.
 _COVERAGE_3 = _COVERAGE.replace("CREATE VIEW", "CREATE OR REPLACE VIEW").replace(
     "symbol_rows FROM piece)",
@@ -199,12 +239,19 @@ HYPERTABLES = {1: (("stock_bars", "ts"), ("option_bars", "ts")), 2: (("option_sn
 MIGRATIONS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (
         1,
-        (*map(create, _FIRST_TABLES), _LEDGER, _BATCHES, _OPEN, _MIGRATIONS, _CANDLES, _COVERAGE, _OPTION_BARS_META),
+        (*_FIRST_TABLES, _LEDGER, _BATCHES, _OPEN, _MIGRATIONS, _CANDLES, _COVERAGE, _OPTION_BARS_META),
     ),
-    (2, (*map(create, dataset("option-snapshots").tables), _COVERAGE_3)),
-    (3, tuple(map(create, dataset("universe-members").tables))),
+    (2, (_OPTION_SNAPSHOTS, _COVERAGE_3)),
+    (3, (_UNIVERSE_MEMBERS,)),
+    (4, (_SCHEMAS,)),
 )
+RECORD_SCHEMA = (
+    "INSERT INTO dataset_schemas VALUES ($1, $2::INTEGER) ON CONFLICT (dataset) DO UPDATE SET schema = excluded.schema"
+)
+# Views over tables that may get columns, made again then: a view has the columns it was made with.
+VIEWS = (_CANDLES.replace("CREATE VIEW", "CREATE OR REPLACE VIEW"),)
 OUR_NAMES = frozenset(
     {table.name for data in DATASETS.values() for table in data.tables}
     | {"ledger", "ledger_batches", "schema_migrations", "candles_daily", "coverage", "option_bars_meta", "open_windows"}
+    | {"dataset_schemas"}
 )

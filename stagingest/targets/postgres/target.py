@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stagingest.errors import HeldError, TargetError
-from stagingest.model.datasets import Dataset, Table, arrow_schema
+from stagingest.model.datasets import Dataset, Table, arrow_schema, check_schema
 from stagingest.system.locks import patiently
-from stagingest.targets import Receipt, datasets_where, naming, sql, steps_from
+from stagingest.targets import Receipt, datasets_where, lacking, naming, raised, sql, steps_from
 from stagingest.targets.batch import Batch, Mode, Near, Span, StagedEntry
 from stagingest.targets.postgres import sql as postgres_sql
 from stagingest.targets.postgres.connection import PostgresConnection, shown
@@ -100,7 +100,7 @@ class Postgres:
 
     def take(self, batch: Batch) -> Receipt:
         """Load a batch, rows and ledger, or nothing of it; a TargetError names the batch."""
-        sql.check_schema(batch.dataset, batch.schema)
+        check_schema(batch.dataset, batch.schema, TargetError)
         now = self._clock().replace(tzinfo=None)
         with naming(batch), self._transaction():
             receipts = [self._fill(table, batch, now) for table in batch.dataset.tables if batch.files]
@@ -162,7 +162,7 @@ class Postgres:
 
     def _ingest(self, table: Table, batch: Batch, into: str, ranks: Sequence[int] | None = None) -> int:
         """Append the rows of all files, a file at a time in memory; how many. Raises TargetError for another number."""
-        schema = sent(batch.dataset, table)
+        schema = sent(batch.dataset, table.at(batch.schema))
         if ranks is not None:
             schema = schema.append(pa.field(postgres_sql.RANK, pa.int32()))
         tables = (_staged(item, schema, rank) for item, rank in zip(batch.files, ranks or batch.ranks(), strict=True))
@@ -223,6 +223,26 @@ class Postgres:
                 now = self._clock().replace(tzinfo=None).isoformat()
                 self._all("INSERT INTO schema_migrations VALUES ($1, $2::TIMESTAMP)", number, now)
 
+        self._add_columns()
+
+    def _add_columns(self) -> None:
+        """Give the tables what the datasets have got since, in one transaction; nothing when they have all."""
+        news = raised(dict(self._all("SELECT dataset, schema FROM dataset_schemas")), self.name)
+        added = lacking(self._columns())
+        if news or added:
+            with self._transaction():
+                for table, column in added:
+                    self._all(postgres_sql.add(table, column))
+                for view in postgres_sql.VIEWS:
+                    self._all(view)
+                for name, schema in news.items():
+                    self._all(postgres_sql.RECORD_SCHEMA, name, schema)
+
+    def _columns(self) -> set[tuple[str, str]]:
+        """(table, column) of everything in our schema."""
+        text = "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = $1"
+        return {(table, column) for table, column in self._all(text, self._schema)}
+
     def _make_hypertables(self, number: int) -> None:
         if number in postgres_sql.HYPERTABLES and self._one(
             "SELECT count(*) FROM pg_proc WHERE proname = 'create_hypertable'"
@@ -232,8 +252,7 @@ class Postgres:
 
     def _version(self) -> int:
         """The version of our tables, 0 when there are none. Raises TargetError when they are not ours."""
-        text = "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = $1"
-        columns = {(table, column) for table, column in self._all(text, self._schema)}
+        columns = self._columns()
         if ("schema_migrations", "applied_at") in columns:
             return int(self._one("SELECT coalesce(max(version), 0) FROM schema_migrations"))
         foreign = sorted({table for table, _ in columns} & postgres_sql.OUR_NAMES)
