@@ -1,4 +1,4 @@
-"""What an endpoint of a provider promises, what a provider declares, and what the chain endpoints share."""
+"""What an endpoint promises, what a provider declares, and what the options of all providers share."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -7,7 +7,9 @@ from datetime import date, datetime
 from typing import Protocol
 
 from stagingest.errors import UsageError
+from stagingest.model.calendar import DAY, new_york
 from stagingest.model.chunk import Chunk, Coverage, Cut, Series
+from stagingest.model.option_symbol import OptionSymbol
 from stagingest.model.page import Page, Request
 from stagingest.model.windows import Grid
 from stagingest.providers import options as o
@@ -86,6 +88,86 @@ def may_be_cut(endpoint: Endpoint, chunk: Chunk, page: Page) -> bool:
     days = (chunk.window.end - chunk.window.start).days
     divisible = len(chunk.symbols) > 1 or (endpoint.kind is Coverage.HISTORY and days > 1)
     return divisible and (page.counted or page.rows) >= endpoint.cut(chunk.series).page_rows
+
+
+STATUSES = ("active", "inactive")
+
+
+class ContractListing(ABC):
+    """A listing of the contracts of underlyings, as of a day, by status and expiry."""
+
+    name: str
+    provider: str
+    dataset = "option-contracts"
+    kind = Coverage.LISTING
+    budget: str
+    floor: date
+
+    def canonical(self, options: Mapping[str, str]) -> Series:
+        """Options `status`, `expiry_gte`, `expiry_lte` (both inclusive, both required). Raises UsageError."""
+        o.known(self.name, options, ("status", "expiry_gte", "expiry_lte"))
+        low, high = (o.day(name, options.get(name, "")) for name in ("expiry_gte", "expiry_lte"))
+        if low > high:
+            raise UsageError(f"expiry_gte {low} is after expiry_lte {high}.", f"The latest is {high}.")
+        status = o.one_of("status", options.get("status") or "active", STATUSES)
+        return Series.of(self.name, {"status": status, "expiry_gte": str(low), "expiry_lte": str(high)})
+
+    @abstractmethod
+    def symbol(self, text: str) -> str | None:
+        """The underlying as the provider spells it."""
+
+    @abstractmethod
+    def cut(self, series: Series) -> Cut:
+        """How the series wants to be cut."""
+
+    def days(self, series: Series) -> int:
+        """How many days of expiries the series asks."""
+        low, high = (date.fromisoformat(series[name]) for name in ("expiry_gte", "expiry_lte"))
+        return (high - low).days + 1
+
+    def final_before(self, series: Series, asked_at: datetime) -> date:
+        """Tomorrow in New York: the listing of today is known once asked."""
+        return new_york(asked_at).date() + DAY
+
+    def constants(self, series: Series) -> dict[str, str]:
+        """The provider; the rest of a series is filters, not columns."""
+        return {"provider": self.provider}
+
+    def expiries(self, chunk: Chunk) -> tuple[date, date]:
+        """First and last expiry that contracts of the chunk's status can have on its day, within what is asked."""
+        series = chunk.series
+        low, high = (date.fromisoformat(series[name]) for name in ("expiry_gte", "expiry_lte"))
+        return o.expiries(series["status"], low, high, chunk.window.start)
+
+    @abstractmethod
+    def first(self, chunk: Chunk, not_after: datetime | None = None) -> Request:
+        """The request for the first page."""
+
+    @abstractmethod
+    def read(self, chunk: Chunk, request: Request, body: bytes) -> Page:
+        """The page in `body`. Raises PageError."""
+
+
+class ContractBars(ABC):
+    """What bars of option contracts are everywhere, whatever else the provider's bars share."""
+
+    name: str
+    dataset = "option-bars"
+    column = "contract_symbol"
+
+    @abstractmethod
+    def interval(self, options: Mapping[str, str]) -> str:
+        """The interval of option `timeframe` (or `interval`). Raises UsageError."""
+
+    def canonical(self, options: Mapping[str, str]) -> Series:
+        """Option `timeframe` (or `interval`); what else stock bars know has no meaning here. Raises UsageError."""
+        o.known(self.name, options, ("timeframe", "interval"))
+        return Series.of(self.name, {"interval": self.interval(options)})
+
+    def symbol(self, text: str) -> str | None:
+        """The bare OCC symbol: `O:` is stripped."""
+        symbol = text.strip().upper().removeprefix("O:")
+        return symbol if OptionSymbol.parse(symbol) else None
 
 
 TYPES = ("call", "put")

@@ -9,19 +9,16 @@ from stagingest.errors import UsageError
 from stagingest.model import calendar, windows
 from stagingest.model.calendar import DAY
 from stagingest.model.chunk import Chunk, Coverage, Cut, Series
-from stagingest.model.option_symbol import OptionSymbol
 from stagingest.model.page import Page, Request
 from stagingest.model.windows import Grid
 from stagingest.providers import options as o
-from stagingest.providers.endpoint import Chain, Host, Provider
-from stagingest.providers.options import expiries
+from stagingest.providers.endpoint import Chain, ContractBars, ContractListing, Host, Provider
 from stagingest.providers.timeframe import BarTimeframe
 
 PAGE_ROWS = 10_000
 FEEDS = ("sip", "iex", "otc", "boats")
 ADJUSTMENTS = ("raw", "split", "dividend", "spin-off", "all")
 OPTION_FEEDS = ("indicative", "opra")
-STATUSES = ("active", "inactive")
 
 _TICKER = re.compile(r"[A-Z]+([.\-][A-Z]+)?")
 _CLASS = re.compile(r"([A-Z]+)(?:/([A-Z]+)|-([A-Z]))")
@@ -132,24 +129,16 @@ class AlpacaStockBars(_Bars):
         return calendar.instant(day, _EXTENDED_CLOSE) if calendar.is_session(day) else None
 
 
-class AlpacaOptionBars(_Bars):
+class AlpacaOptionBars(ContractBars, _Bars):
     """`GET /v1beta1/options/bars`."""
 
     name = "alpaca/option-bars"
-    dataset = "option-bars"
     path = "/v1beta1/options/bars"
-    column = "contract_symbol"
     floor = date(2024, 2, 1)
 
-    def canonical(self, options: Mapping[str, str]) -> Series:
-        """Option `timeframe` (or `interval`); what else stock bars know has no meaning here. Raises UsageError."""
-        o.known(self.name, options, ("timeframe", "interval"))
-        return Series.of(self.name, {"interval": _interval(options)})
-
-    def symbol(self, text: str) -> str | None:
-        """The bare OCC symbol: `O:` is stripped."""
-        symbol = text.strip().upper().removeprefix("O:")
-        return symbol if OptionSymbol.parse(symbol) else None
+    def interval(self, options: Mapping[str, str]) -> str:
+        """The interval of option `timeframe` (or `interval`). Raises UsageError."""
+        return _interval(options)
 
     def cut(self, series: Series) -> Cut:
         """Half of what would be there if every contract traded all the time: few do, and no chunk exceeds 100,000."""
@@ -160,24 +149,13 @@ class AlpacaOptionBars(_Bars):
         return calendar.hours(day)[1] + _OPTIONS_AFTER_CLOSE if calendar.is_session(day) else None
 
 
-class AlpacaOptionContracts:
+class AlpacaOptionContracts(ContractListing):
     """`GET /v2/options/contracts` on the trading host."""
 
     name = "alpaca/option-contracts"
     provider = "alpaca"
-    dataset = "option-contracts"
-    kind = Coverage.LISTING
     budget = "alpaca/trading"
     floor = date(2024, 2, 1)
-
-    def canonical(self, options: Mapping[str, str]) -> Series:
-        """Options `status`, `expiry_gte`, `expiry_lte` (both inclusive, both required). Raises UsageError."""
-        o.known(self.name, options, ("status", "expiry_gte", "expiry_lte"))
-        low, high = (o.day(name, options.get(name, "")) for name in ("expiry_gte", "expiry_lte"))
-        if low > high:
-            raise UsageError(f"expiry_gte {low} is after expiry_lte {high}.", f"The latest is {high}.")
-        status = o.one_of("status", options.get("status") or "active", STATUSES)
-        return Series.of(self.name, {"status": status, "expiry_gte": str(low), "expiry_lte": str(high)})
 
     def symbol(self, text: str) -> str | None:
         """The underlying, spelled like a stock."""
@@ -185,23 +163,13 @@ class AlpacaOptionContracts:
 
     def cut(self, series: Series) -> Cut:
         """One page: ten underlyings at most, fewer when many years of expiries are asked."""
-        span = date.fromisoformat(series["expiry_lte"]) - date.fromisoformat(series["expiry_gte"])
-        rows = _CONTRACTS_PER_YEAR * (span.days + 1) / 365
+        rows = _CONTRACTS_PER_YEAR * self.days(series) / 365
         return Cut(Grid(), 10, rows, target_rows=PAGE_ROWS, page_rows=PAGE_ROWS)
-
-    def final_before(self, series: Series, asked_at: datetime) -> date:
-        """Tomorrow in New York: the listing of today is known once asked."""
-        return calendar.new_york(asked_at).date() + DAY
-
-    def constants(self, series: Series) -> dict[str, str]:
-        """The provider; the rest of a series is filters, not columns."""
-        return {"provider": self.provider}
 
     def first(self, chunk: Chunk, not_after: datetime | None = None) -> Request:
         """The first page; without `expiration_date_lte` the provider would list one week."""
         series = chunk.series
-        first, last = (date.fromisoformat(series[name]) for name in ("expiry_gte", "expiry_lte"))
-        first, last = expiries(series["status"], first, last, chunk.window.start)
+        first, last = self.expiries(chunk)
         query = (
             ("underlying_symbols", ",".join(chunk.symbols)),
             ("status", series["status"]),

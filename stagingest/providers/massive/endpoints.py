@@ -9,19 +9,16 @@ from stagingest.errors import UsageError
 from stagingest.model import calendar, windows
 from stagingest.model.calendar import DAY
 from stagingest.model.chunk import Chunk, Coverage, Cut, Series
-from stagingest.model.option_symbol import OptionSymbol
 from stagingest.model.page import Page, Request
 from stagingest.model.windows import Grid
 from stagingest.providers import options as o
-from stagingest.providers.endpoint import Chain, Host, Provider
-from stagingest.providers.options import expiries
+from stagingest.providers.endpoint import Chain, ContractBars, ContractListing, Host, Provider
 from stagingest.providers.timeframe import BarTimeframe
 
 PAGE_BASE = 50_000
 """Minutes (of longer bars: days) that the provider looks through for one page, those without a trade not counted."""
 PAGE_CONTRACTS = 1_000
 ADJUSTMENTS = ("raw", "split")
-STATUSES = ("active", "inactive")
 
 _TICKER = re.compile(r"[A-Z]+(?:\.[A-Z]+)?|[A-Z]+p[A-Z]?")
 _CLASS = re.compile(r"([A-Z]+)[/-]([A-Z])")
@@ -128,24 +125,16 @@ class MassiveStockBars(_Bars):
         return series["adjustment"] == "split"
 
 
-class MassiveOptionBars(_Bars):
+class MassiveOptionBars(ContractBars, _Bars):
     """Aggregates of option contracts, never adjusted."""
 
     name = "massive/option-bars"
-    dataset = "option-bars"
-    column = "contract_symbol"
     prefix = "O:"
     floor = date(2014, 6, 2)
 
-    def canonical(self, options: Mapping[str, str]) -> Series:
-        """Option `timeframe` (or `interval`); what else stock bars know has no meaning here. Raises UsageError."""
-        o.known(self.name, options, ("timeframe", "interval"))
-        return Series.of(self.name, {"interval": _interval(options)})
-
-    def symbol(self, text: str) -> str | None:
-        """The bare OCC symbol: `O:` is stripped."""
-        symbol = text.strip().upper().removeprefix("O:")
-        return symbol if OptionSymbol.parse(symbol) else None
+    def interval(self, options: Mapping[str, str]) -> str:
+        """The interval of option `timeframe` (or `interval`). Raises UsageError."""
+        return _interval(options)
 
     def cut(self, series: Series) -> Cut:
         """One contract a request, all of its life: it is asked from long before it is listed, and most trade little."""
@@ -157,24 +146,13 @@ class MassiveOptionBars(_Bars):
         return False
 
 
-class MassiveOptionContracts:
+class MassiveOptionContracts(ContractListing):
     """`GET /v3/reference/options/contracts`; of an index as of a stock, `SPX`."""
 
     name = "massive/option-contracts"
     provider = "massive"
-    dataset = "option-contracts"
-    kind = Coverage.LISTING
     budget = "massive/api"
     floor = date(2014, 6, 2)
-
-    def canonical(self, options: Mapping[str, str]) -> Series:
-        """Options `status`, `expiry_gte`, `expiry_lte` (both inclusive, both required). Raises UsageError."""
-        o.known(self.name, options, ("status", "expiry_gte", "expiry_lte"))
-        low, high = (o.day(name, options.get(name, "")) for name in ("expiry_gte", "expiry_lte"))
-        if low > high:
-            raise UsageError(f"expiry_gte {low} is after expiry_lte {high}.", f"The latest is {high}.")
-        status = o.one_of("status", options.get("status") or "active", STATUSES)
-        return Series.of(self.name, {"status": status, "expiry_gte": str(low), "expiry_lte": str(high)})
 
     def symbol(self, text: str) -> str | None:
         """The underlying, spelled like a stock; `I:` is stripped."""
@@ -182,23 +160,13 @@ class MassiveOptionContracts:
 
     def cut(self, series: Series) -> Cut:
         """One underlying a request."""
-        span = date.fromisoformat(series["expiry_lte"]) - date.fromisoformat(series["expiry_gte"])
-        rows = _CONTRACTS_PER_YEAR * (span.days + 1) / 365
+        rows = _CONTRACTS_PER_YEAR * self.days(series) / 365
         return Cut(Grid(), 1, rows, page_rows=PAGE_CONTRACTS)
-
-    def final_before(self, series: Series, asked_at: datetime) -> date:
-        """Tomorrow in New York: the listing of today is known once asked."""
-        return calendar.new_york(asked_at).date() + DAY
-
-    def constants(self, series: Series) -> dict[str, str]:
-        """The provider; the rest of a series is filters, not columns."""
-        return {"provider": self.provider}
 
     def first(self, chunk: Chunk, not_after: datetime | None = None) -> Request:
         """The first page; what is active has not expired, what is inactive has."""
         series = chunk.series
-        first, last = (date.fromisoformat(series[name]) for name in ("expiry_gte", "expiry_lte"))
-        first, last = expiries(series["status"], first, last, chunk.window.start)
+        first, last = self.expiries(chunk)
         query = (
             ("underlying_ticker", chunk.symbols[0]),
             ("expired", "true" if series["status"] == "inactive" else "false"),
