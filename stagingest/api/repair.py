@@ -119,6 +119,8 @@ def _rebuilt(root: Path, why: str) -> Repaired:
     written = _written(root, identity, commits)
     _retire(root)
     disk.rename(written, root / Manifest.file)
+    disk.sync_folder(root)
+    shutil.rmtree(written.parent)
     for path in aside:
         disk.rename(root / path, root / "orphans" / Path(path).name)
     rows = sum(commit.result.part.rows for commit in commits if commit.result.part)
