@@ -14,13 +14,9 @@ from stagingest.http import classify, rate_limiter, response
 from stagingest.http import headers as http_headers
 from stagingest.http.client import Client
 from stagingest.http.rate import Feedback
-from stagingest.model.calendar import DAY, new_york
-from stagingest.model.chunk import Chunk, Coverage
-from stagingest.model.page import Request
-from stagingest.model.windows import Window
 from stagingest.planning import due
 from stagingest.providers import catalog, hosts
-from stagingest.providers.endpoint import Endpoint, Host
+from stagingest.providers.endpoint import Endpoint, Host, smallest
 from stagingest.staging import preflight
 from stagingest.staging.manifest import Manifest
 from stagingest.system import locks, paths
@@ -161,27 +157,13 @@ def _asked(
 ) -> Iterator[Check]:
     permit = limiter.permit()  # booked and not waited for: every plan lets a few requests a minute through at once
     asked_at = now()
-    exchange = client.send(access.origin, _question(endpoint, asked_at), dict(access.headers))
+    exchange = client.send(access.origin, smallest(endpoint, asked_at), dict(access.headers))
     if isinstance(exchange, response.Reply):
         headers = http_headers.rate_headers(exchange.headers, exchange.date)
         limiter.report(Feedback(exchange.status, permit.slot_s, *headers))
         yield from _skew(access, exchange, asked_at, now())
     decision = classify.classify(exchange, attempt=1, symbols=1)
     yield _judged(endpoint, decision)
-
-
-def _question(endpoint: Endpoint, now: datetime) -> Request:
-    """The smallest useful one: a contract or a stock everybody may ask for, over a few days that are over."""
-    today = new_york(now).date()
-    if endpoint.kind is Coverage.LISTING:
-        options = {"status": "active", "expiry_gte": f"{today.year}-01-01", "expiry_lte": f"{today.year}-12-31"}
-        return endpoint.first(Chunk(endpoint.canonical(options), ("AAPL",), Window(today, today + DAY)))
-    if endpoint.kind is Coverage.CAPTURE:
-        options = {"expiry_gte": str(today), "expiry_lte": str(today + 7 * DAY), "option_type": "call"}
-        return endpoint.first(Chunk(endpoint.canonical(options), ("AAPL",), Window(today, today + DAY)))
-    symbol = "AAPL" if endpoint.dataset == "stock-bars" else f"AAPL{today - 30 * DAY:%y%m%d}C00200000"
-    window = Window(today - 40 * DAY, today - 35 * DAY)
-    return endpoint.first(Chunk(endpoint.canonical({"timeframe": "1Day"}), (symbol,), window))
 
 
 def _judged(endpoint: Endpoint, decision: classify.Decision) -> Check:

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from stagingest.errors import Exit, UsageError
-from stagingest.planning.request import FetchOptions
+from stagingest.planning.fetch_options import FetchOptions
 from stagingest.system import platform
 
 if TYPE_CHECKING:
     from stagingest.fetching.summary import FetchSummary
     from stagingest.fetching.supervisor import Listener
-    from stagingest.planning.request import ResolvedQuery
+    from stagingest.planning.request import Query, ResolvedQuery
     from stagingest.planning.survey import Elsewhere, Plan
 
 
@@ -62,15 +62,14 @@ def plan(
     from stagingest.planning import jobs, request, survey
 
     root, now = Path(staging), clock()
-    asked = known.named(dataset, db, asked, now)
-    found = replace(known.known(dataset, root, db, asked, now), unseen=True)
-    question = jobs.question(request.wanted(dataset, asked), found, now)
-    if missing := known.without_close(asked, found):
+    query = known.named(request.query(dataset, asked), db, now)
+    found = replace(known.known(query, root, db, now), unseen=True)
+    question = jobs.question(query, found, now)
+    if missing := known.without_close(query, found):
         note = f"The closes of {', '.join(missing)} are not known: bars of stocks are asked first, about 1 request."
         question = replace(question, notes=(*question.notes, note))
-    few = jobs.few(question, **_bounded(asked))
     looked = survey.look(
-        question.jobs, root, now, few, resume=resume, max_rps=jobs.rates(max_rps, question),
+        question.jobs, root, now, query.few, resume=resume, max_rps=jobs.rates(max_rps, question),
         elsewhere=_elsewhere(db, question),
     )  # fmt: skip
     discovery = survey.look(question.discovery, root, now) if question.discovery else None
@@ -117,7 +116,7 @@ def fetch(
         environ: keys and base URLs; os.environ by default.
         listener: told how it goes.
         clock: the time, UTC.
-        asked: see Asked.
+        asked: see `FetchOptions`.
 
     Raises:
         UsageError: a wrong argument, with the nearest valid value.
@@ -133,13 +132,13 @@ def fetch(
     from stagingest.providers import catalog
 
     root, now = Path(staging), clock()
-    asked = known.named(dataset, db, asked, now)
-    found = known.known(dataset, root, db, asked, now)
+    query = known.named(request.query(dataset, asked), db, now)
+    found = known.known(query, root, db, now)
     note = ""
-    if missing := known.without_close(asked, found):
-        note = _fetch_closes(dataset, missing, staging, environ, listener, clock, asked)
-        found = known.known(dataset, root, db, asked, now)
-    question = jobs.question(request.wanted(dataset, asked), found, now)
+    if missing := known.without_close(query, found):
+        note = _fetch_closes(query, missing, staging, environ, listener, clock)
+        found = known.known(query, root, db, now)
+    question = jobs.question(query, found, now)
     question = replace(question, notes=(*question.notes, note)) if note else question
     if question.discovery:
         first = question.discovery[0]
@@ -149,32 +148,26 @@ def fetch(
         root, os.environ if environ is None else environ, processes, jobs.lanes(lanes, question),
         jobs.rates(max_rps, question), realtime, resume, gzip,
         RunLimits(max_requests, max_minutes, fail_fast), max_chunks,
-        jobs.few(question, **_bounded(asked)), log_rate_limits, _elsewhere(db, question), question.sweep,
+        query.few, log_rate_limits, _elsewhere(db, question), question.sweep,
     )  # fmt: skip
     return Fetched(question, run.fetch(question.jobs, options, listener or Silent(), clock))
 
 
 def _fetch_closes(
-    dataset: str,
+    query: "Query",
     symbols: list[str],
     staging: str | Path,
     environ: Mapping[str, str] | None,
     listener: "Listener | None",
     clock: Callable[[], datetime],
-    asked: FetchOptions,
 ) -> str:
     """Stage the last days' bars of these stocks, which the same directory keeps; what that took."""
-    provider = dataset.partition("/")[0] if "/" in dataset else asked.get("provider")
     start = (clock() - timedelta(days=8)).date()
     done = fetch(
         "stock-bars", staging=staging, environ=environ, listener=listener, clock=clock, processes=0,
-        symbols=symbols, provider=provider, start=start,
+        symbols=symbols, provider=query.endpoint.provider, start=start,
     )  # fmt: skip
     return f"The closes of {', '.join(symbols)} were asked first: {done.summary.requests} requests."
-
-
-def _bounded(asked: FetchOptions) -> dict[str, int | None]:
-    return {name: asked.get(f"max_{name}") for name in ("underlyings", "expiries", "contracts")}  # type: ignore[misc]
 
 
 def _elsewhere(db: str | Path | None, question: "ResolvedQuery") -> "Elsewhere":

@@ -5,50 +5,42 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from stagingest.errors import UsageError
 from stagingest.model.calendar import new_york
-from stagingest.model.chunk import Coverage, Series
+from stagingest.model.chunk import Series
 from stagingest.model.task import Entry
 from stagingest.model.windows import Window
 from stagingest.planning import contracts as planning_contracts
-from stagingest.planning.request import KnownState, moneyness
+from stagingest.planning.fetch_options import takes
+from stagingest.planning.request import KnownState, Query
 from stagingest.providers import catalog
 from stagingest.staging.manifest import Manifest, has_manifest
-
-if TYPE_CHECKING:
-    from stagingest.planning.request import FetchOptions
-
 
 # A weekend and a holiday; an older close says nothing of where the price is now.
 _OLDEST_CLOSE = timedelta(days=7)
 
 
-def known(dataset: str, root: Path, db: str | Path | None, asked: "FetchOptions", now: datetime) -> KnownState:
+def known(query: Query, root: Path, db: str | Path | None, now: datetime) -> KnownState:
     """What is known before anything is asked: contracts of the staging root, of `contracts_from` and of `db`; what is
-    covered; closes for --moneyness.
+    covered; closes where moneyness bounds something.
     """
-    found = replace(_contracts(root, db, asked), covered=partial(_covered, root, db))
-    if not asked.get("moneyness"):
+    found = replace(_contracts(query, root, db), covered=partial(_covered, root, db))
+    if query.bounds.moneyness is None:
         return found
-    endpoint = catalog.resolve(dataset, asked.get("provider"))
-    if endpoint.dataset not in ("option-bars", "option-snapshots"):
-        raise UsageError(f"--moneyness is not for {endpoint.name}.", "It is for option bars and snapshots.")
     since = now.astimezone(UTC).replace(tzinfo=None) - _OLDEST_CLOSE
-    return replace(found, closes=latest(root, db, endpoint.provider, _underlyings(asked), since))
+    return replace(found, closes=latest(root, db, query.endpoint.provider, _underlyings(query), since))
 
 
-def without_close(wanted: "FetchOptions", found: KnownState) -> list[str]:
-    """The underlyings whose close --moneyness needs and nobody knows."""
-    if not wanted.get("moneyness"):
+def without_close(query: Query, found: KnownState) -> list[str]:
+    """The underlyings whose close moneyness needs and nobody knows."""
+    if query.bounds.moneyness is None:
         return []
-    moneyness(str(wanted["moneyness"]))
-    return [name for name in _underlyings(wanted) if name not in found.closes]
+    return [name for name in _underlyings(query) if name not in found.closes]
 
 
-def _underlyings(asked: "FetchOptions") -> list[str]:
-    return [name.strip().upper() for name in asked.get("underlyings", ())]
+def _underlyings(query: Query) -> list[str]:
+    return [name.strip().upper() for name in query.underlyings]
 
 
 def _covered(root: Path, db: str | Path | None, series: Series) -> dict[str, list[Window]]:
@@ -64,38 +56,37 @@ def _covered(root: Path, db: str | Path | None, series: Series) -> dict[str, lis
     return found
 
 
-def _contracts(root: Path, db: str | Path | None, asked: "FetchOptions") -> KnownState:
-    listings = _listings(asked)
-    underlyings = _underlyings(asked)
+def _contracts(query: Query, root: Path, db: str | Path | None) -> KnownState:
+    underlyings = _underlyings(query)
     if db is None or not underlyings or not Path(db).exists():
-        return KnownState(root, listings=listings)
+        return KnownState(root, listings=query.contracts_from)
     from stagingest.targets.duckdb.read import contracts
 
-    return KnownState(root, contracts(Path(db), underlyings), listings=listings)
+    return KnownState(root, contracts(Path(db), underlyings), listings=query.contracts_from)
 
 
-def named(dataset: str, db: str | Path | None, asked: "FetchOptions", now: datetime) -> "FetchOptions":
+def named(query: Query, db: str | Path | None, now: datetime) -> Query:
     """The question with its underlyings: where it has no names, all that `contracts_from` or `db` has contracts of.
 
     A chain that is captured is of those whose contracts have not expired.
 
-    Raises UsageError when `contracts_from` knows nothing, or is given where no contract is meant.
+    Raises UsageError when `contracts_from` is no staging directory, or knows nothing.
     """
-    endpoint = catalog.resolve(dataset, asked.get("provider"))
-    if endpoint.dataset not in ("option-bars", "option-snapshots"):
-        if asked.get("contracts_from"):
-            raise UsageError(f"--contracts-from is not for {endpoint.name}.", "It is for option bars and snapshots.")
-        return asked
-    if any(asked.get(name) for name in ("symbols", "underlyings", "watchlist", "index")):
-        return asked
-    listings = _listings(asked)
-    after = new_york(now).date() if endpoint.kind is Coverage.CAPTURE else date.min
-    found = _staged(listings, endpoint.name.partition("/")[0], after) if listings else set()
+    place, endpoint = query.contracts_from, query.endpoint
+    if place is not None and not (place / Manifest.file).exists():
+        raise UsageError(
+            f"--contracts-from {place} is no staging directory.",
+            "Run `stagingest fetch option-contracts` into it first.",
+        )
+    if query.named or not takes(endpoint.dataset, "contracts_from"):
+        return query
+    after = new_york(now).date() if endpoint.kind.momentary else date.min
+    found = _staged(place, endpoint.provider, after) if place else set()
     if db is not None and Path(db).exists():
         from stagingest.targets.duckdb.read import underlyings
 
         found.update(underlyings(Path(db), after))
-    return {**asked, "underlyings": tuple(sorted(found))} if found else asked
+    return replace(query, underlyings=tuple(sorted(found))) if found else query
 
 
 def _staged(root: Path, provider: str, after: date) -> set[str]:
@@ -107,19 +98,6 @@ def _staged(root: Path, provider: str, after: date) -> set[str]:
         command = f"stagingest fetch {catalog.shortest(listing.name)}"
         raise UsageError(f"{root} knows no contract {what}.", f"Run `{command}` into it first.")
     return found
-
-
-def _listings(asked: "FetchOptions") -> Path | None:
-    """The directory of --contracts-from. Raises UsageError when it is no staging directory."""
-    place = asked.get("contracts_from")
-    if place is None:
-        return None
-    if not (Path(place) / Manifest.file).exists():
-        raise UsageError(
-            f"--contracts-from {place} is no staging directory.",
-            "Run `stagingest fetch option-contracts` into it first.",
-        )
-    return Path(place)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from stagingest.api import config, fetch, load
 from stagingest.errors import Exit, StagingError, StagingestError, UsageError, worst
 from stagingest.loading.follow import BackgroundLoader
-from stagingest.model.chunk import Coverage
-from stagingest.planning import request, symbols
+from stagingest.planning import fetch_options, symbols
+from stagingest.planning.fetch_options import BY_NAME, OPTIONS, Kind, dataset_of
 from stagingest.providers import catalog
 from stagingest.staging.manifest import has_manifest
 from stagingest.system import platform
@@ -24,10 +24,6 @@ if TYPE_CHECKING:
     from stagingest.loading.summary import LoadSummary
 
 
-_HOW = ("max_rps", "lanes", "processes", "realtime", "resume", "gzip", "fail_fast")
-_CAPS = ("max_requests", "max_chunks", "max_minutes")
-_FILES = ("symbols_file",)
-_LISTS = frozenset(("symbols", "underlyings", "watchlist", "index", "symbols_file"))
 _PROFILE = ("staging", "to", "preset", "steps", "lock_timeout", "memory_limit")
 
 
@@ -90,7 +86,7 @@ def profile(name: str, found: config.Config, preset: str = "") -> Profile:
     under = _keywords(where, config.preset(preset or str(said.pop("preset", "balanced")), found))
     said.pop("preset", None)
     made = [_step(f"{where} step {number}", step, under) for number, step in enumerate(steps, 1)]
-    made.sort(key=lambda step: catalog.resolve(step.dataset, step.asked.get("provider")).kind is not Coverage.LISTING)
+    made.sort(key=lambda step: not catalog.resolve(step.dataset, step.asked.get("provider")).kind.finds_names)
     return Profile(name, tuple(made), **{key: str(value) for key, value in said.items()})
 
 
@@ -99,10 +95,14 @@ def _step(where: str, said: Mapping[str, Any], under: Mapping[str, Any]) -> Step
     dataset = asked.pop("dataset", None)
     if not isinstance(dataset, str):
         raise UsageError(f"{where} names no dataset.", 'Write dataset = "stock-bars".')
-    config.check_names(where, asked, [*request.FetchOptions.__annotations__, *_HOW, *_CAPS, *_FILES])
-    for name in _LISTS & asked.keys():
-        value = asked[name]
-        asked[name] = value if isinstance(value, list) else str(value).split(",")
+    config.check_names(where, asked, [option.name for option in OPTIONS if option.step])
+    for name in asked:
+        if BY_NAME[name].kind in (Kind.NAMES, Kind.FILES) and not isinstance(asked[name], list):
+            asked[name] = str(asked[name]).split(",")
+    try:
+        fetch_options.refuse(dataset_of(dataset), dataset, asked)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error.message}", error.next_step) from None
     for file in asked.pop("symbols_file", ()):
         asked["symbols"] = [*asked.get("symbols", ()), *symbols.from_file(file)]
     return Step(dataset, {**under, **_keywords(where, asked)})
@@ -124,11 +124,9 @@ def _keywords(where: str, asked: Mapping[str, Any]) -> dict[str, Any]:
 
 def looked(plan: Profile, clock: Callable[[], datetime] = platform.utc_now) -> list["PlanReport"]:
     """The plan of every step; asks nothing. Raises UsageError for a step that cannot be asked."""
-    asked = (dict(step.asked) for step in plan.steps)
-    plans = ({name: value for name, value in each.items() if name not in (*_HOW, *_CAPS)} for each in asked)
     return [
-        fetch.plan(step.dataset, staging=plan.staging, clock=clock, **words)
-        for step, words in zip(plan.steps, plans, strict=True)
+        fetch.plan(step.dataset, staging=plan.staging, clock=clock, **fetch_options.of_plan(step.asked))
+        for step in plan.steps
     ]
 
 

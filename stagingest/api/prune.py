@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stagingest.errors import TargetError
-from stagingest.model.chunk import Coverage
 from stagingest.model.task import Entry, Outcome
 from stagingest.providers import catalog
 from stagingest.staging.manifest import Manifest
@@ -74,4 +73,4 @@ def _settled(root: Path, target: Target, staging: str) -> frozenset[tuple[int, s
 
 def _needed(entry: Entry) -> bool:
     series = entry.chunk.series
-    return series.adjusted or catalog.endpoint(series.endpoint).kind is Coverage.LISTING
+    return series.adjusted or catalog.endpoint(series.endpoint).kind.finds_names

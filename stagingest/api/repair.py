@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from stagingest.errors import StagingError, StagingestError, UsageError
 from stagingest.fetching.commit import is_final
 from stagingest.fetching.worker import table as worker_table
-from stagingest.model.chunk import Chunk, Coverage, Series
+from stagingest.model.chunk import Chunk, Series
 from stagingest.model.datasets import arrow_schema, check_schema, dataset, widened
 from stagingest.model.task import Outcome, PartFile, Task, TaskResult
 from stagingest.model.windows import Window
@@ -191,7 +191,7 @@ def _read(root: Path, path: str) -> _Read:
     series = Series.of(endpoint.name, {name: value for name, _, value in pairs})
     start, _, end = said["window"].partition("..")
     chunk = Chunk(series, tuple(said["symbols"].split(",")), Window(date.fromisoformat(start), date.fromisoformat(end)))
-    if endpoint.kind is Coverage.CAPTURE:  # its name alone tells it from others of the day
+    if endpoint.kind.momentary:  # its name alone tells it from others of the day
         chunk = replace(chunk, id=Path(path).name.partition(".")[0])
     not_after = datetime.fromisoformat(said["not_after"]) if said.get("not_after") else None
     task = Task(said["run"], int(said["number"]), chunk, not_after, series.adjusted)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stagingest.errors import UsageError, choices, nearest
 from stagingest.model.calendar import DAY
-from stagingest.model.chunk import Chunk, Coverage, Series
+from stagingest.model.chunk import Chunk, Series
 from stagingest.model.task import Outcome
 from stagingest.providers import catalog
 from stagingest.staging import manifest as staging_manifest
@@ -94,7 +94,7 @@ def retry(
 
 def _is_over(chunk: Chunk) -> bool:
     """Whether no request can bring what was meant any more."""
-    return catalog.endpoint(chunk.series.endpoint).kind is Coverage.CAPTURE
+    return catalog.endpoint(chunk.series.endpoint).kind.momentary
 
 
 def _outcome(text: str) -> Outcome:
@@ -113,7 +113,7 @@ def _known(what: str, asked: Collection[str], there: Collection[str]) -> None:
 
 
 def _command(series: Series, found: Sequence[Chunk]) -> tuple[str, ...]:
-    history = catalog.endpoint(series.endpoint).kind is Coverage.HISTORY
+    history = catalog.endpoint(series.endpoint).kind.has_days
     names = sorted({symbol for chunk in found for symbol in chunk.symbols})
     words = ["fetch", series.endpoint, "--symbols" if history else "--underlyings", ",".join(names)]
     for name, value in series.params:

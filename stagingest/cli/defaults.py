@@ -90,7 +90,8 @@ def _endpoints(config: "Config", command: click.Command) -> dict[str, Any]:
     return {name: value for name, value in found.items() if name in options_of(command)}
 
 
-def _preset(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+def lay_preset(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Lay a preset under the options of the command. Raises UsageError for one that there is not, or that cannot be."""
     if value:
         from stagingest.api import config as api_config
 
@@ -106,17 +107,7 @@ def _preset(context: click.Context, parameter: click.Parameter, value: str | Non
     return value
 
 
-preset = click.option(
-    "--preset",
-    metavar="NAME",
-    is_eager=True,
-    expose_value=False,
-    callback=_preset,
-    help="conservative, balanced, aggressive, or one of the configuration: how hard the provider is asked.",
-)
-
-
-def _env_file(context: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
+def read_env_file(context: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
     """Options in the file count as if they were in the environment: it is read before they are."""
     if value is not None and not context.resilient_parsing:
         from stagingest.api import config as api_config
@@ -125,15 +116,6 @@ def _env_file(context: click.Context, parameter: click.Parameter, value: Path | 
             if name.startswith("STAGINGEST_"):
                 os.environ[name] = text
     return value
-
-
-env_file = click.option(
-    "--env-file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    is_eager=True,
-    callback=_env_file,
-    help="File of NAME=value lines: keys, and options as STAGINGEST_COMMAND_OPTION.",
-)
 
 
 def origins(context: click.Context, config: "Config", name: str, command: click.Command) -> list[dict[str, Any]]:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stagingest.cli import defaults, output
 from stagingest.cli import options as o
+from stagingest.cli import output
 from stagingest.errors import Exit
+from stagingest.planning.fetch_options import of_plan
 
 if TYPE_CHECKING:
     from stagingest.api.fetch import Fetched
@@ -19,27 +20,8 @@ if TYPE_CHECKING:
     from stagingest.fetching.summary import FetchSummary, Silent
 
 
-@click.command()
-@o.question
-@o.max_rps
-@click.option(
-    "--processes", type=click.IntRange(0, 64), help="Worker processes; 0 is in this process.  [default: cores]"
-)
-@o.lanes
-@click.option("--realtime", is_flag=True, help="Ask up to now; needs a plan with recent data.")
-@defaults.env_file
-@defaults.preset
-@o.fail_if_empty
-@click.option("--gzip/--no-gzip", default=True, help="Ask compressed bodies.  [default: gzip]")
-@click.option("--max-requests", type=click.IntRange(1), help="End the run after so many requests, retries included.")
-@click.option("--max-chunks", type=click.IntRange(1), help="End the run after so many chunks.")
-@click.option("--max-minutes", type=float, callback=o.positive, help="End the run after so many minutes.")
-@click.option(
-    "--fail-fast/--best-effort", default=False, help="End at the first failed chunk, or go on.  [default: go on]"
-)
-@click.option("--in-session", is_flag=True, help="Do nothing, and exit 0, outside the session of New York.")
-@click.option("--log-rate-limits", is_flag=True, help="Say every second on stderr what the rate limiter does.")
-@click.option("--dry-run", is_flag=True, help="Show the plan; ask nothing, make no file.")
+@click.command(cls=o.FetchCommand)
+@o.of_fetch(run=True)
 def fetch(
     as_json: bool, dry_run: bool, in_session: bool, fail_if_empty: bool, env_file: Path | None, **options: Any
 ) -> None:
@@ -56,8 +38,7 @@ def fetch(
     if in_session and o.out_of_session("fetch", as_json=as_json):
         return
     if dry_run:
-        asked = {name: value for name, value in options.items() if name not in _HOW}
-        plan.show(asked, as_json=as_json, max_rps=options["max_rps"])
+        plan.show(of_plan(o.asked(options)), as_json=as_json)
         return
     arguments = o.asked(options)
     listening = listener(silent=as_json and not arguments["log_rate_limits"])
@@ -80,11 +61,6 @@ def listener(*, silent: bool) -> "Bar | Lines | Silent":
     from stagingest.cli import progress
 
     return progress.listener(output.log())
-
-
-_HOW = frozenset(
-    ("max_rps", "processes", "lanes", "realtime", "gzip", "max_requests", "max_chunks", "max_minutes", "fail_fast")
-) | {"log_rate_limits"}
 
 
 def document(fetched: "Fetched") -> dict[str, Any]:

@@ -8,129 +8,128 @@ from typing import Any, TypeVar
 
 import click
 
+from stagingest.cli import defaults
 from stagingest.cli.output import document, log, out
 from stagingest.errors import UsageError
+from stagingest.planning.fetch_options import BY_NAME, EXAMPLES, OPTIONS, Kind, Option, Topic, dataset_of, takes
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-staging = click.option(
-    "--staging",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("staging"),
-    show_default=True,
-    help="Staging directory; fetch makes it.",
-)
-db = click.option(
-    "--db",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="DuckDB file whose option contracts are known too.",
-)
-as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout and nothing else.")
-
-max_rps = click.option(
-    "--max-rps",
-    metavar="[ENDPOINT=]N",
-    multiple=True,
-    callback=lambda *given: rates(*given),
-    help="Most requests a second, of this endpoint or of ENDPOINT; may be given several times.",
-)
-
-lanes = click.option(
-    "--lanes",
-    metavar="[ENDPOINT=]N",
-    multiple=True,
-    callback=lambda *given: numbers(*given),
-    help="Requests in flight per process, 1 to 64, here or of ENDPOINT.  [default: as rate and latency need]",
-)
-fail_if_empty = click.option("--fail-if-empty", is_flag=True, help="Exit with 7 when there was nothing to do.")
-
-_QUESTION = (
-    click.argument("dataset"),
-    click.option(
-        "--symbols", "-s", multiple=True, help="Symbols, separated by commas; option contracts as OCC symbols."
-    ),
-    click.option(
-        "--symbols-file", metavar="FILE[:COLUMN]", multiple=True, help="A CSV column, JSON, or one symbol a line."
-    ),
-    click.option("--watchlist", metavar="NAME", multiple=True, help="A list of the watchlists file."),
-    click.option(
-        "--watchlists-file",
-        type=click.Path(path_type=Path, dir_okay=False),
-        help="JSON, {name: [symbols]}.  [default: ./watchlists.json, ./data/watchlists.json]",
-    ),
-    click.option("--index", metavar="NAME", multiple=True, help="All who belonged to this universe on some day asked."),
-    click.option(
-        "--underlyings",
-        multiple=True,
-        help="Stocks whose contracts are listed, whose contracts' bars are fetched, or whose chains are captured.",
-    ),
-    click.option("--provider", help="Provider when DATASET does not name it.  [default: alpaca]"),
-    click.option(
-        "--timeframe",
-        "-t",
-        default="1Day",
-        show_default=True,
-        help="1Min to 59Min, 1Hour to 23Hour, 1Day, 1Week, 1Month.",
-    ),
-    click.option("--start", default="max", show_default=True, help="First day, YYYY-MM-DD; max: provider's first."),
-    click.option("--end", default="", help="Last day, inclusive.  [default: the last day whose prices are final]"),
-    click.option(
-        "--feed",
-        default="",
-        help="sip, iex, otc, boats or delayed_sip; of chains indicative or opra.  [default: sip; indicative]",
-    ),
-    click.option("--adjustment", default="raw", show_default=True, help="raw, split, dividend, spin-off or all."),
-    click.option("--currency", default="USD", show_default=True, help="ISO 4217 code of the prices."),
-    click.option("--asof", default="", help="Day whose symbol names are meant, YYYY-MM-DD; - for no mapping."),
-    click.option("--expiry-gte", default="", help="Earliest expiry of contracts; listed by whole years."),
-    click.option("--expiry-lte", default="", help="Latest expiry of contracts; listed by whole years."),
-    click.option("--strike-gte", default="", help="Lowest strike of contracts, in dollars."),
-    click.option("--strike-lte", default="", help="Highest strike of contracts, in dollars."),
-    click.option("--type", "option_type", default="", help="Contracts of one type: call or put."),
-    click.option("--moneyness", default="", metavar="LOW..HIGH", help="Strikes of contracts over the latest close."),
-    click.option(
-        "--lookback-years",
-        type=click.IntRange(1, 50),
-        default=10,
-        show_default=True,
-        help="Bars of contracts from so long before expiry.",
-    ),
-    click.option("--top-up", is_flag=True, help="From where what is known ends to now; without names, all of it."),
-    click.option("--overlap", default="", metavar="DAYS", help="With --top-up: the last days known again, 3d."),
-    *(
-        click.option(f"--max-{name}", type=click.IntRange(1), help=f"Ask about so many {name}{more} at most.")
-        for name, more in (("underlyings", ""), ("expiries", " of each underlying, the next ones,"), ("contracts", ""))
-    ),
-    staging,
-    db,
-    click.option(
-        "--contracts-from",
-        type=click.Path(path_type=Path, file_okay=False),
-        help="Another staging directory whose contracts are known too; without names, all its underlyings are asked.",
-    ),
-    click.option("--resume/--no-resume", default=True, help="Ask what is missing, or everything anew."),
-    as_json,
-)
+_DATASET = "stagingest.dataset"
+_STANDING = (click.core.ParameterSource.DEFAULT_MAP, click.core.ParameterSource.ENVIRONMENT)
 
 
-def question(command: F) -> F:
-    """The options that say what is asked."""
-    for option in reversed(_QUESTION):
-        command = option(command)
-    return command
+def _declared(option: Option) -> Callable[[F], F]:
+    """A declared option as click has it."""
+    help_ = f"{option.help}  [default: {option.shown}]" if option.shown else option.help
+    flags = option.flags or (option.typed,)
+    how = {"help": help_, "default": option.default, **_of_kind(option), **_EAGER.get(option.name, {})}
+    return click.option(*flags, option.name, metavar=option.metavar or _METAVARS.get(option.kind), **how)
+
+
+def _of_kind(option: Option) -> dict[str, Any]:
+    if option.kind in (Kind.FILE, Kind.FOLDER):
+        folder = option.kind is Kind.FOLDER
+        path = click.Path(path_type=Path, file_okay=not folder, dir_okay=folder)
+        return {"type": path, "default": Path(option.default) if option.default else None}
+    if option.kind is Kind.COUNT:
+        return {"type": click.IntRange(*option.bounds)}
+    if option.kind is Kind.MINUTES:
+        return {"type": float, "callback": positive}
+    if option.kind is Kind.FLAG:
+        return {} if option.pair else {"is_flag": True}
+    if option.kind is Kind.TEXT:
+        return {}
+    callback = {Kind.RATES: lambda *given: rates(*given), Kind.LANES: lambda *given: numbers(*given)}.get(option.kind)
+    return {"multiple": True, "default": (), "callback": callback}
+
+
+_METAVARS = {Kind.NAMES: "A,B", Kind.COUNT: "N", Kind.MINUTES: "N"}
+_EAGER = {
+    "env_file": {"is_eager": True, "callback": defaults.read_env_file},
+    "preset": {"is_eager": True, "callback": defaults.lay_preset, "expose_value": False},
+}
+
+staging = _declared(BY_NAME["staging"])
+as_json = _declared(BY_NAME["as_json"])
+env_file = _declared(BY_NAME["env_file"])
+fail_if_empty = _declared(BY_NAME["fail_if_empty"])
+
+
+def of_fetch(*, run: bool) -> Callable[[F], F]:
+    """The argument DATASET and the options of a fetch; those that only a run of it has where it is one."""
+
+    def decorated(command: F) -> F:
+        for option in reversed(OPTIONS):
+            if run or not option.run:
+                command = _declared(option)(command)
+        return click.argument("dataset")(command)
+
+    return decorated
+
+
+class FetchCommand(click.Command):
+    """A command with the options of a fetch: its help has groups, and is of one dataset where it names one."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Find the dataset before anything else is read, for `--help` is obeyed first."""
+        try:
+            named = self.make_parser(ctx).parse_args(list(args))[0].get("dataset")
+        except click.UsageError:
+            named = None
+        ctx.meta[_DATASET] = named if isinstance(named, str) else ""
+        return super().parse_args(ctx, args)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Under the heads of their groups; of a dataset, what it takes."""
+        named, params = ctx.meta[_DATASET], {each.name: each for each in self.get_params(ctx)}
+        dataset = dataset_of(named)
+        for topic in Topic:
+            rows = []
+            for option in OPTIONS:
+                record = params[option.name].get_help_record(ctx) if option.name in params else None
+                if option.topic is topic and record and not _idle(named, option.name):
+                    rows.append((record[0], option.here.get(dataset, record[1])))
+            help_option = self.get_help_option(ctx)
+            if topic is Topic.OUTPUT and help_option and (record := help_option.get_help_record(ctx)):
+                rows.append(record)
+            if rows:
+                with formatter.section(topic):
+                    formatter.write_dl(rows)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Examples, of the dataset where one is named."""
+        dataset = dataset_of(ctx.meta[_DATASET])
+        with formatter.section("For example"):
+            for example in [EXAMPLES[dataset]] if dataset in EXAMPLES else EXAMPLES.values():
+                formatter.write(f"{' ' * formatter.current_indent}{ctx.command_path} {example}\n")
+        if dataset not in EXAMPLES:
+            formatter.write_paragraph()
+            formatter.write_text(f"`{ctx.command_path} DATASET --help` shows what one dataset takes.")
+
+
+def _idle(named: str, name: str) -> bool:
+    """Whether an option has nothing to say about the dataset or endpoint named."""
+    return not takes(dataset_of(named), name) or (name == "provider" and "/" in named)
 
 
 def asked(options: dict[str, Any]) -> dict[str, Any]:
-    """The keyword arguments of `stagingest.plan` and `stagingest.fetch` in the options of a command."""
-    from stagingest.planning import symbols
+    """The keyword arguments of `stagingest.plan` and `stagingest.fetch` in the options of a command.
 
-    names = listed(options.pop("symbols"))
-    for file in options.pop("symbols_file"):
-        names += symbols.from_file(file)
-    options["symbols"] = names
-    for name in ("watchlist", "index"):
-        options[name] = listed(options.pop(name))
-    options["underlyings"] = listed(options.pop("underlyings"))
+    What the configuration, a preset or the environment sets is for every dataset that takes it; what was typed is kept,
+    so that it is refused where it is not for the dataset.
+    """
+    context, named = click.get_current_context(), options["dataset"]
+    for name in list(options):
+        if _idle(named, name) and context.get_parameter_source(name) in _STANDING:
+            del options[name]
+    for name, option in BY_NAME.items():
+        if option.kind is Kind.NAMES and name in options:
+            options[name] = listed(options[name])
+    if files := options.pop("symbols_file", ()):
+        from stagingest.planning import symbols
+
+        for file in files:
+            options["symbols"] = [*options["symbols"], *symbols.from_file(file)]
     return options
 
 

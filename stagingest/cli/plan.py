@@ -12,19 +12,18 @@ if TYPE_CHECKING:
     from stagingest.planning.survey import Plan
 
 
-@click.command()
-@o.question
-@o.max_rps
-def plan(as_json: bool, max_rps: dict[str, float], **options: Any) -> None:
+@click.command(cls=o.FetchCommand)
+@o.of_fetch(run=False)
+def plan(as_json: bool, **options: Any) -> None:
     """Show what `fetch DATASET` with the same options would ask: nothing is asked, no file is made."""
-    show(options, as_json=as_json, max_rps=max_rps)
+    show(o.asked(options), as_json=as_json)
 
 
-def show(options: dict[str, Any], *, as_json: bool, max_rps: dict[str, float]) -> None:
+def show(asked: dict[str, Any], *, as_json: bool) -> None:
     """Plan and print; also `fetch --dry-run`."""
     from stagingest.api import fetch
 
-    report = fetch.plan(**o.asked(options), max_rps=max_rps)
+    report, max_rps = fetch.plan(**asked), asked["max_rps"]
     own = max_rps.get("") or max_rps.get(report.question.endpoint.name)
     if as_json:
         output.document("plan", **document(report, own))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option(
     "--preset", metavar="NAME", default="", help="Instead of the profile's: conservative, balanced, aggressive."
 )
-@defaults.env_file
+@o.env_file
 @click.option("--lock-timeout", default="", help="Wait so long (30s, 5min) for a held database.  [default: profile's]")
 @click.option("--in-session", is_flag=True, help="Do nothing, and exit 0, outside the session of New York.")
 @click.option("--dry-run", is_flag=True, help="Show the plan of every step; ask nothing, make no file.")

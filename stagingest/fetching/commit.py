@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stagingest.fetching.summary import RunCounts
 from stagingest.model import windows
-from stagingest.model.chunk import Chunk, Coverage, Job, Series, SymbolWindow
+from stagingest.model.chunk import Chunk, Job, Series, SymbolWindow
 from stagingest.model.datasets import dataset
 from stagingest.model.task import GOOD, Cost, Entry, Outcome, Task, TaskResult
 from stagingest.model.windows import Window
@@ -61,7 +61,7 @@ class Committer:
         commit = self._commit(task, result)
         self._pending.append(commit)
         # A capture covers nothing and is not asked again for that.
-        captured = catalog.endpoint(task.chunk.series.endpoint).kind is Coverage.CAPTURE
+        captured = catalog.endpoint(task.chunk.series.endpoint).kind.momentary
         self._counts.close(task.chunk, result, covers=commit.covers or captured)
 
     def split(self, task: Task, result: TaskResult) -> tuple[Chunk, ...]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from stagingest.fetching.chunk_queue import CRASHES
 from stagingest.fetching.summary import RunCounts
-from stagingest.model.chunk import Chunk, Coverage
+from stagingest.model.chunk import Chunk
 from stagingest.model.task import Outcome, Task, TaskResult
 from stagingest.providers import catalog
 from stagingest.staging import directory
@@ -39,7 +39,7 @@ def close_stale(manifest: Manifest, chunks: Sequence[Chunk], run: str, now: date
     """Open chunks that do not ask any more what is wanted are closed: they are planned anew, captures only if asked."""
     commits = []
     for chunk in chunks:
-        gone = catalog.endpoint(chunk.series.endpoint).kind is Coverage.CAPTURE
+        gone = catalog.endpoint(chunk.series.endpoint).kind.momentary
         why = "its moment is over" if gone else "it is planned anew"
         result = TaskResult(Outcome.LOST, f"the run ended before it; {why}")
         commits.append(Commit(Task(run, 0, chunk), result, False, now, 1))

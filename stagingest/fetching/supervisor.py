@@ -16,7 +16,7 @@ from stagingest.fetching.in_flight import InFlight, RunLimits, StopReason, Worke
 from stagingest.fetching.messages import Heartbeat
 from stagingest.fetching.pool.handle import WorkerLost
 from stagingest.fetching.summary import Progress, RunCounts
-from stagingest.model.chunk import Chunk, Coverage, Series
+from stagingest.model.chunk import Chunk, Series
 from stagingest.model.task import GOOD, Cost, Outcome, Task, TaskResult
 from stagingest.planning import due
 from stagingest.providers import catalog
@@ -127,7 +127,7 @@ class Supervisor:
     def _give(self, chunk: Chunk, *, alone: bool) -> None:
         self._number += 1
         endpoint = catalog.endpoint(chunk.series.endpoint)
-        delayed = endpoint.kind is Coverage.HISTORY and not self._workers.realtime
+        delayed = endpoint.kind.has_days and not self._workers.realtime
         not_after = self._clock() - RECENT if delayed else None
         canary = not self.queue.has_answered(endpoint.name)
         task = Task(self._context.run, self._number, chunk, not_after, chunk.series.adjusted, canary)

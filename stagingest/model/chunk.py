@@ -12,11 +12,35 @@ from stagingest.model.windows import Grid, Window
 
 
 class Coverage(StrEnum):
-    """How the windows of an endpoint cover time."""
+    """How the windows of an endpoint cover time; everything that differs between the three is asked of it.
+
+    A history has rows of past days, a listing is of what there is today, a capture of the moment it is asked.
+    """
 
     HISTORY = "history"
     LISTING = "listing"
     CAPTURE = "capture"
+
+    @property
+    def has_days(self) -> bool:
+        """Whether rows are of days: a window can be halved, is asked when its prices are final, and again by itself."""
+        return self is Coverage.HISTORY
+
+    @property
+    def finds_names(self) -> bool:
+        """Whether others ask about what it names: it goes before them, and its files are needed after a load."""
+        return self is Coverage.LISTING
+
+    @property
+    def momentary(self) -> bool:
+        """Whether an answer is of its moment: always due, its pages together or not at all, never completed later."""
+        return self is Coverage.CAPTURE
+
+    def constants(self, chunk: "Chunk", asked_at: datetime) -> dict[str, Any]:
+        """Columns that say what an answer of `asked_at` (UTC) to a chunk is of, the same in each of its rows."""
+        if self is Coverage.LISTING:
+            return {"as_of_date": chunk.window.start}
+        return {"underlying": chunk.symbols[0], "snapshot_ts": asked_at} if self is Coverage.CAPTURE else {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,15 @@
-"""Contracts that staged listings name, and whose underlyings they have."""
+"""Contracts that staged listings name, whose underlyings they have, and bounds of those that are meant."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import date
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from pathlib import Path
 
+from stagingest.model.option_symbol import OptionSymbol
 from stagingest.model.task import Entry, Outcome
+
+_MILLI = Decimal("0.001")
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +19,48 @@ class Contract:
     symbol: str
     underlying: str
     expiry: date
+
+
+@dataclass(frozen=True, slots=True)
+class ContractBounds:
+    """Which contracts are meant, by expiry, strike in dollars and type, all inclusive; None and '' bound nothing.
+
+    Args:
+        moneyness: strike over the underlying's close, lowest and highest; where no close is known it bounds nothing.
+    """
+
+    expiry_gte: date | None = None
+    expiry_lte: date | None = None
+    strike_gte: Decimal | None = None
+    strike_lte: Decimal | None = None
+    option_type: str = ""
+    moneyness: tuple[Decimal, Decimal] | None = None
+
+    @property
+    def given(self) -> list[str]:
+        """The names of the bounds there are."""
+        return [each.name for each in fields(self) if getattr(self, each.name) not in (None, "")]
+
+    def strikes(self, close: float | None) -> tuple[Decimal | None, Decimal | None]:
+        """Lowest and highest strike of contracts of an underlying with that close."""
+        low, high = self.strike_gte, self.strike_lte
+        if self.moneyness is None or close is None:
+            return low, high
+        near, far = (Decimal(str(close)) * each for each in self.moneyness)
+        near, far = near.quantize(_MILLI, ROUND_FLOOR), far.quantize(_MILLI, ROUND_CEILING)
+        return near if low is None else max(low, near), far if high is None else min(high, far)
+
+    def hold(self, contract: Contract, close: float | None) -> bool:
+        """Whether a contract is meant, given its underlying's close."""
+        parts = OptionSymbol.parse(contract.symbol)
+        low, high = self.strikes(close)
+        return (
+            (self.expiry_gte or date.min) <= contract.expiry <= (self.expiry_lte or date.max)
+            and parts is not None
+            and self.option_type in ("", parts.type)
+            and (low is None or low <= parts.strike)
+            and (high is None or parts.strike <= high)
+        )
 
 
 def newest_listings(entries: Iterable[Entry], endpoint: str) -> list[Entry]:

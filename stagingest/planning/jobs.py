@@ -1,86 +1,76 @@
 """What the user asked, as jobs: names to symbols, dates to windows, options to series."""
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date, datetime
+from decimal import Decimal
 from pathlib import Path
 
 from stagingest.errors import UsageError
 from stagingest.model import windows as model_windows
-from stagingest.model.calendar import DAY, day, new_york
+from stagingest.model.calendar import DAY, new_york
 from stagingest.model.chunk import Coverage, Job, SymbolWindow
 from stagingest.model.option_symbol import OptionSymbol
 from stagingest.model.task import Entry
 from stagingest.model.windows import Grid, Window
 from stagingest.planning import contracts as planning_contracts
 from stagingest.planning import discovery as planning_discovery
-from stagingest.planning import due, request
+from stagingest.planning import due, fetch_options, request
 from stagingest.planning import symbols as planning_symbols
 from stagingest.planning.contracts import Contract
 from stagingest.planning.discovery import Discovery, Sweep
-from stagingest.planning.due import SampleLimits
-from stagingest.planning.request import KnownState, Query, ResolvedQuery, moneyness
+from stagingest.planning.fetch_options import BY_NAME
+from stagingest.planning.request import KnownState, Query, ResolvedQuery
 from stagingest.providers import catalog
-from stagingest.providers.endpoint import TYPES, Endpoint
-from stagingest.providers.options import one_of, strike
+from stagingest.providers.endpoint import Endpoint
 from stagingest.staging.manifest import Manifest, has_manifest
 
 
-def question(wanted: Query, known: KnownState, now: datetime) -> ResolvedQuery:
+def question(query: Query, known: KnownState, now: datetime) -> ResolvedQuery:
     """The jobs of a question.
 
     Args:
-        wanted: the user's words.
+        query: as it was read.
         known: where contracts of `underlyings` are looked up.
         now: decides the default end and the day of a listing.
 
-    Raises UsageError naming the option and a valid value.
+    Raises UsageError when nothing is named, or a window is empty.
     """
-    endpoint = catalog.resolve(wanted.dataset, wanted.provider)
-    wanted = replace(wanted, provider=endpoint.provider)
-    if endpoint.kind is Coverage.LISTING:
-        return listing(wanted, endpoint, known, now)
-    if endpoint.kind is Coverage.CAPTURE:
-        return capture(wanted, endpoint, known, now)
-    if wanted.underlyings and endpoint.dataset != "option-bars":
-        raise UsageError(f"--underlyings is not for {endpoint.name}.", "Name symbols with --symbols.")
-    options = {
-        "timeframe": wanted.timeframe,
-        "feed": wanted.feed,
-        "adjustment": wanted.adjustment,
-        "currency": wanted.currency,
-        "asof": wanted.asof,
-    }
-    series = endpoint.canonical(options)
-    final = endpoint.final_before(series, now)
-    window, notes = _window(wanted, endpoint, final, now)
-    covered = known.covered(series) if wanted.top_up else {}
-    if wanted.feed == "delayed_sip":
+    return _OF_KIND[query.endpoint.kind](query, known, now)
+
+
+def history(query: Query, known: KnownState, now: datetime) -> ResolvedQuery:
+    """Bars of symbols, of contracts by name or of underlyings, over a window."""
+    endpoint, of_contracts = query.endpoint, fetch_options.takes(query.endpoint.dataset, "underlyings")
+    series = endpoint.canonical(query.params)
+    window, notes = _window(query, endpoint.final_before(series, now), now)
+    covered = known.covered(series) if query.top_up else {}
+    if query.params.get("feed") == "delayed_sip":
         notes = (*notes, "Feed delayed_sip is sip ending 16 minutes ago; rows are stored as sip.")
-    lists, said = wanted.lists, ""
-    if endpoint.dataset == "stock-bars" and not (wanted.symbols or lists or wanted.top_up):
-        lists, said = request.usual()
+    lists, said = query.lists, ""
+    if not (of_contracts or query.named or query.top_up):
+        lists, said = request.usual(query.lists.watchlists_file)
     notes = (*notes, said) if said else notes
-    named = (*wanted.symbols, *lists.symbols(known.root, window))
-    names = planning_symbols.resolve(named or (() if wanted.underlyings else covered), endpoint)
-    if wanted.underlyings:
-        names, more, discovery = of_underlyings(wanted, names, known, now)
+    named = (*query.symbols, *lists.symbols(known.root, window))
+    names = planning_symbols.resolve(named or (() if query.underlyings else covered), endpoint)
+    if query.underlyings:
+        names, more, discovery = of_underlyings(query, names, known, now)
         if discovery:
             return ResolvedQuery(endpoint, (), names, (*notes, *more), discovery)
         notes = (*notes, *more)
+    elif query.bounds.given:
+        option = BY_NAME[query.bounds.given[0]].typed
+        raise UsageError(f"{option} bounds the contracts of --underlyings, and none are named.", "Name some.")
     if not names.kept:
         raise UsageError(*_nothing(names))
-    overlap = _overlap(wanted)
-    starts = {symbol: max(each.end for each in windows) - overlap for symbol, windows in covered.items()}
-    asked = due.from_starts(names.kept, window, starts)
-    if endpoint.dataset == "option-bars":
-        asked = lifetimes(names.kept, window, wanted.lookback_years, starts)
+    starts = {symbol: max(each.end for each in windows) - query.overlap for symbol, windows in covered.items()}
+    if of_contracts:
+        asked = lifetimes(names.kept, window, query.lookback_years, starts)
         gone = len(names.kept) - sum(len(each.symbols) for each in asked)
         if gone:
             notes = (*notes, f"{gone} contracts expired before {window.start} and are not asked.")
-    return ResolvedQuery(endpoint, (Job(series, asked, overlap.days),), names, notes)
+    else:
+        asked = due.from_starts(names.kept, window, starts)
+    return ResolvedQuery(endpoint, (Job(series, asked, query.overlap.days),), names, notes)
 
 
 def _nothing(names: planning_symbols.Symbols) -> tuple[str, str]:
@@ -89,22 +79,9 @@ def _nothing(names: planning_symbols.Symbols) -> tuple[str, str]:
     return "No symbols were named.", "Name some with --symbols A,B or --symbols-file, --watchlist, --index."
 
 
-def _overlap(wanted: Query) -> timedelta:
-    """How many of the days covered last are asked again. Raises UsageError."""
-    if not wanted.overlap:
-        return timedelta()
-    found = re.fullmatch(r"(\d{1,4}) ?d(?:ays?)?", wanted.overlap.strip())
-    if not found:
-        raise UsageError(f"--overlap {wanted.overlap!r} is no number of days.", "Write 3d.")
-    if not wanted.top_up:
-        raise UsageError("--overlap is for --top-up.", "Give both, or ask the window itself with --no-resume.")
-    return timedelta(days=int(found[1]))
-
-
-def _window(wanted: Query, endpoint: Endpoint, final: date, now: datetime) -> tuple[Window, tuple[str, ...]]:
+def _window(query: Query, final: date, now: datetime) -> tuple[Window, tuple[str, ...]]:
     today = new_york(now).date()
-    start = endpoint.floor if wanted.start in ("", "max") else day("--start", wanted.start)
-    end = final - DAY if not wanted.end else day("--end", wanted.end)
+    start, end = query.start or query.endpoint.floor, query.end or final - DAY
     notes: tuple[str, ...] = ()
     if end > today:
         notes = (f"--end {end} is in the future: asking until today, {today}.",)
@@ -140,19 +117,7 @@ def lanes(given: int | Mapping[str, int] | None, question: ResolvedQuery) -> int
     return named.get(question.endpoint.name, named.get(""))
 
 
-def few(question: ResolvedQuery, underlyings: int | None, expiries: int | None, contracts: int | None) -> SampleLimits:
-    """Of how much is asked. Raises UsageError where a bound has no meaning."""
-    bound = SampleLimits(underlyings, expiries, contracts)
-    endpoint = question.endpoint
-    if bound and endpoint.dataset == "stock-bars":
-        raise UsageError(f"{bound} is not for {endpoint.name}.", "Bound the run with --max-chunks or --max-requests.")
-    if endpoint.kind is not Coverage.HISTORY and (expiries, contracts) != (None, None):
-        raise UsageError(f"{bound} is not for {endpoint.name}.", "Bound it with --expiry-gte and --expiry-lte.")
-    return bound
-
-
 _MONTH = Grid("month", 1)
-_MILLI = Decimal("0.001")
 YEARS_AHEAD = 5
 
 
@@ -179,71 +144,21 @@ def lifetimes(
     return tuple(SymbolWindow(tuple(group), each) for each, group in sorted(groups.items()))
 
 
-@dataclass(frozen=True, slots=True)
-class ContractBounds:
-    """Which contracts are meant, by expiry, type and strike in dollars, all inclusive.
-
-    Args:
-        expiries, strikes: first and last.
-        type: call or put, '' for both.
-        moneyness: strike over the underlying's close, lowest and highest.
-        closes: of underlyings; one whose close is not known is not bounded by it.
-    """
-
-    expiries: tuple[date, date]
-    strikes: tuple[Decimal, Decimal]
-    type: str
-    moneyness: tuple[Decimal, Decimal] | None
-    closes: Mapping[str, float]
-
-    @classmethod
-    def of(cls, wanted: Query, closes: Mapping[str, float]) -> "ContractBounds":
-        """The bounds in a user's words. Raises UsageError naming the option."""
-        first = day("--expiry-gte", wanted.expiry_gte) if wanted.expiry_gte else date.min
-        last = day("--expiry-lte", wanted.expiry_lte) if wanted.expiry_lte else date.max
-        low = strike("--strike-gte", wanted.strike_gte) if wanted.strike_gte else Decimal(0)
-        high = strike("--strike-lte", wanted.strike_lte) if wanted.strike_lte else Decimal(10**9)
-        kind = one_of("--type", wanted.option_type, TYPES) if wanted.option_type else ""
-        return cls((first, last), (low, high), kind, moneyness(wanted.moneyness), closes)
-
-    def strikes_of(self, underlying: str) -> tuple[Decimal, Decimal]:
-        """Lowest and highest strike of an underlying's contracts."""
-        low, high = self.strikes
-        close = self.closes.get(underlying)
-        if self.moneyness is None or close is None:
-            return low, high
-        near, far = (Decimal(str(close)) * each for each in self.moneyness)
-        return max(low, near.quantize(_MILLI, ROUND_FLOOR)), min(high, far.quantize(_MILLI, ROUND_CEILING))
-
-    def hold(self, contract: Contract) -> bool:
-        """Whether a contract is meant."""
-        first, last = self.expiries
-        parts = OptionSymbol.parse(contract.symbol)
-        low, high = self.strikes_of(contract.underlying)
-        return (
-            first <= contract.expiry <= last
-            and parts is not None
-            and self.type in ("", parts.type)
-            and low <= parts.strike <= high
-        )
-
-
 def of_underlyings(
-    wanted: Query, names: planning_symbols.Symbols, known: KnownState, now: datetime
+    query: Query, names: planning_symbols.Symbols, known: KnownState, now: datetime
 ) -> tuple[planning_symbols.Symbols, tuple[str, ...], tuple[Job, ...]]:
     """Names with the known contracts of the underlyings added; the discovery's jobs when one has none."""
-    route = catalog.resolve("option-contracts", wanted.provider)
-    parents = planning_symbols.resolve(wanted.underlyings, route)
+    route = catalog.resolve("option-contracts", query.endpoint.provider)
+    parents = planning_symbols.resolve(query.underlyings, route)
     found, listed = _contracts(known, route.name, parents.kept)
     bare = set(parents.kept) - {contract.underlying for contract in found}
     unknown = sorted(bare - listed)
     rejected = names.rejected + parents.rejected
     if unknown:
         note = f"No contracts of {', '.join(unknown)} are known yet."
-        discovery = listing(Query("option-contracts", underlyings=tuple(unknown)), route, known, now).jobs
+        discovery = listing(Query(route, underlyings=tuple(unknown)), known, now).jobs
         return planning_symbols.Symbols((), rejected=rejected), (note,), discovery
-    bounds = ContractBounds.of(wanted, known.closes)
-    kept = {contract.symbol for contract in found if bounds.hold(contract)}
+    kept = {each.symbol for each in found if query.bounds.hold(each, known.closes.get(each.underlying))}
     notes = (f"No contracts are listed for {', '.join(sorted(bare))}.",) if bare else ()
     return planning_symbols.Symbols(tuple(sorted({*names.kept, *kept})), names.changed, rejected), notes, ()
 
@@ -265,21 +180,18 @@ def _entries(root: Path, *, unseen: bool) -> list[Entry]:
         return list(manifest.entries())
 
 
-def listing(wanted: Query, endpoint: Endpoint, known: KnownState, now: datetime) -> ResolvedQuery:
+def listing(query: Query, known: KnownState, now: datetime) -> ResolvedQuery:
     """One series per status and year of expiry, from the newest year down as far as there may be contracts."""
-    before = (
-        planning_contracts.listed(_entries(known.root, unseen=known.unseen), endpoint.name) if wanted.top_up else set()
-    )
-    names = planning_symbols.resolve((*wanted.underlyings, *wanted.symbols, *sorted(before)), endpoint)
-    if not names.kept:
-        raise UsageError("No underlyings were named.", "Name some with --underlyings SPY,AAPL.")
-    today = new_york(now).date()
-    low = day("--expiry-gte", wanted.expiry_gte) if wanted.expiry_gte else endpoint.floor
-    high = day("--expiry-lte", wanted.expiry_lte) if wanted.expiry_lte else date(today.year + YEARS_AHEAD, 12, 31)
+    endpoint, today = query.endpoint, new_york(now).date()
+    entries = _entries(known.root, unseen=known.unseen)
+    before = planning_contracts.listed(entries, endpoint.name) if query.top_up else set()
+    names = _underlyings(query, known, today, sorted(before))
+    low = query.bounds.expiry_gte or endpoint.floor
+    high = query.bounds.expiry_lte or date(today.year + YEARS_AHEAD, 12, 31)
     if low > high:
         raise UsageError(f"--expiry-gte {low} is after --expiry-lte {high}.", f"The latest is {high}.")
     discovery = Discovery(endpoint.name, names.kept, Sweep(low.year, high.year, today.year), today)
-    had = planning_discovery.known(planning_discovery.answers(discovery, _entries(known.root, unseen=known.unseen)))
+    had = planning_discovery.known(planning_discovery.answers(discovery, entries))
     now_asked, every = discovery.questions(had), discovery.every()
     later = {
         question: [s for s in symbols if s not in now_asked.get(question, ())] for question, symbols in every.items()
@@ -297,32 +209,42 @@ def _requests(job: Job, endpoint: Endpoint) -> int:
     return due.estimate(due.due(job, cut, date.max, {}), cut).requests
 
 
-def capture(wanted: Query, endpoint: Endpoint, known: KnownState, now: datetime) -> ResolvedQuery:
+def capture(query: Query, known: KnownState, now: datetime) -> ResolvedQuery:
     """The chains of some underlyings as they are now; bounds belong to the series, so each range of strikes is one."""
-    today = new_york(now).date()
-    window = Window(today, today + DAY)
-    listed = wanted.lists.symbols(known.root, window)
-    names = planning_symbols.resolve((*wanted.underlyings, *wanted.symbols, *listed), endpoint)
-    if not names.kept:
-        raise UsageError("No underlyings were named.", "Name some with --underlyings SPY,AAPL.")
-    if wanted.start not in ("", "max") or wanted.end:
-        raise UsageError(f"{endpoint.name} is of now: it has no --start and no --end.", "Leave them out.")
-    bounds = ContractBounds.of(wanted, known.closes)
-    days = {"expiry_gte": wanted.expiry_gte, "expiry_lte": wanted.expiry_lte}
-    plain = {"feed": wanted.feed, "option_type": wanted.option_type}
-    plain |= {name: text and str(day(f"--{name.replace('_', '-')}", text)) for name, text in days.items()}
-    groups: dict[tuple[str, str], list[str]] = {}
+    endpoint, today, bounds = query.endpoint, new_york(now).date(), query.bounds
+    names = _underlyings(query, known, today)
+    groups: dict[tuple[Decimal | None, Decimal | None], list[str]] = {}
     for symbol in names.kept:
-        if bounds.moneyness and symbol in known.closes:
-            low, high = map(str, bounds.strikes_of(symbol))
-        else:
-            low, high = wanted.strike_gte, wanted.strike_lte
-        groups.setdefault((low, high), []).append(symbol)
+        groups.setdefault(bounds.strikes(known.closes.get(symbol)), []).append(symbol)
+    same = {
+        **query.params, "option_type": bounds.option_type, "expiry_gte": _text(bounds.expiry_gte),
+        "expiry_lte": _text(bounds.expiry_lte),
+    }  # fmt: skip
     jobs = tuple(
         Job(
-            endpoint.canonical({**plain, "strike_gte": low, "strike_lte": high}),
-            (SymbolWindow(tuple(symbols), window),),
+            endpoint.canonical({**same, "strike_gte": _text(low), "strike_lte": _text(high)}),
+            (SymbolWindow(tuple(symbols), Window(today, today + DAY)),),
         )
         for (low, high), symbols in groups.items()
     )
     return ResolvedQuery(endpoint, jobs, names)
+
+
+def _text(bound: date | Decimal | None) -> str:
+    return "" if bound is None else str(bound)
+
+
+def _underlyings(query: Query, known: KnownState, today: date, more: Sequence[str] = ()) -> planning_symbols.Symbols:
+    """The names of a question about underlyings, as its endpoint spells them. Raises UsageError when there are none."""
+    listed = query.lists.symbols(known.root, Window(today, today + DAY))
+    names = planning_symbols.resolve((*query.underlyings, *query.symbols, *listed, *more), query.endpoint)
+    if not names.kept:
+        raise UsageError("No underlyings were named.", "Name some with --underlyings SPY,AAPL.")
+    return names
+
+
+_OF_KIND: Mapping[Coverage, Callable[[Query, KnownState, datetime], ResolvedQuery]] = {
+    Coverage.HISTORY: history,
+    Coverage.LISTING: listing,
+    Coverage.CAPTURE: capture,
+}

@@ -1,19 +1,25 @@
-"""A question in the user's words and in the tool's, and what is known when it is read."""
+"""A question, read once from the user's words, and what is known when it is answered."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import date
+from dataclasses import dataclass, field
+from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import TypedDict
+from typing import Any
 
-from stagingest.errors import UsageError
+from stagingest.errors import UsageError, choices
+from stagingest.model.calendar import day
 from stagingest.model.chunk import Job, Series
 from stagingest.model.windows import Window
-from stagingest.planning import symbols, universes
+from stagingest.planning import fetch_options, symbols, universes
+from stagingest.planning.contracts import ContractBounds
 from stagingest.planning.discovery import Discovery
-from stagingest.providers.endpoint import Endpoint
+from stagingest.planning.due import SampleLimits
+from stagingest.planning.fetch_options import BY_NAME, FetchOptions
+from stagingest.providers import catalog
+from stagingest.providers.endpoint import TYPES, Endpoint
+from stagingest.providers.options import one_of, strike
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,29 +53,38 @@ class Lists:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A question in the user's words; see `stagingest.fetch` for the meaning of each field."""
+    """A question as it was meant: read once, every name resolved, days and prices typed.
 
-    dataset: str
+    Args:
+        endpoint: what is asked.
+        symbols, underlyings: names as given. lists: of symbols.
+        params: what of the series was named: timeframe, feed, adjustment, currency, asof.
+        start, end: first and last New York day; None is the provider's first, and the last final one.
+        bounds: of contracts.
+        lookback_years: from how long before its expiry bars of a contract are asked.
+        top_up: from where what is known ends. overlap: of that, so much again.
+        few: of how many is asked.
+        contracts_from: another staging directory whose listings are known too.
+    """
+
+    endpoint: Endpoint
     symbols: tuple[str, ...] = ()
     underlyings: tuple[str, ...] = ()
-    provider: str | None = None
-    timeframe: str = "1Day"
-    start: str = "max"
-    end: str = ""
-    feed: str = ""
-    adjustment: str = "raw"
-    currency: str = "USD"
-    asof: str = ""
-    expiry_gte: str = ""
-    expiry_lte: str = ""
-    strike_gte: str = ""
-    strike_lte: str = ""
-    option_type: str = ""
-    moneyness: str = ""
+    lists: Lists = Lists()
+    params: Mapping[str, str] = field(default_factory=dict)
+    start: date | None = None
+    end: date | None = None
+    bounds: ContractBounds = field(default_factory=ContractBounds)
     lookback_years: int = 10
     top_up: bool = False
-    overlap: str = ""
-    lists: Lists = Lists()
+    overlap: timedelta = timedelta()
+    few: SampleLimits = SampleLimits()
+    contracts_from: Path | None = None
+
+    @property
+    def named(self) -> bool:
+        """Whether it names anything to ask about."""
+        return bool(self.symbols or self.underlyings or self.lists)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,88 +124,106 @@ class KnownState:
     covered: Callable[[Series], Mapping[str, Sequence[Window]]] = lambda _: {}
 
 
-class FetchOptions(TypedDict, total=False):
-    """What may be asked; every field has a default.
+def query(dataset: str, asked: Mapping[str, Any]) -> Query:
+    """The question in keywords of `stagingest.fetch`: the only place where they are read.
 
-    symbols: names of stocks (`AAPL`, `BRK.B`) or of option contracts (OCC, `AAPL240419C00190000`).
-    watchlist: names of lists in watchlists_file (JSON, {name: [symbols]}; by default ./watchlists.json, then
-    ./data/watchlists.json); bars without a symbol are of the lists `positions` and `monitor`.
-    index: names of universes kept in the staging directory: all that belonged on some day asked.
-    underlyings: stocks whose contracts are listed, or whose known contracts' bars are fetched.
-    provider: `alpaca` unless the dataset names it (`alpaca/stock-bars`).
-    timeframe: `1Min` to `59Min`, `1Hour` to `23Hour`, `1Day`, `1Week`, `1Month` to `12Month`.
-    start: first New York day; `max` is the provider's first.
-    end: last New York day, inclusive; by default the last one whose prices are final.
-    feed: of stocks `sip` (the default), `iex`, `otc`, `boats`, of chains `indicative` (the default) or `opra`;
-    adjustment: `raw`, `split`, `dividend`, `spin-off`, `all`; currency: ISO 4217;
-    asof: the day whose symbol names are meant (YYYY-MM-DD, `-` for no mapping).
-    expiry_gte, expiry_lte: bounds of the expiry, whole years are listed.
-    moneyness: strike over the latest close, `0.8..1.2`; a close that is neither staged nor loaded is asked first.
-    lookback_years: from how long before its expiry bars of a contract are asked.
-    top_up: from where what is known of each symbol ends to now; without names all that is known of the series.
-    overlap: of a top-up, so many of the last known days again (`3d`), for what the provider revised.
-    strike_gte, strike_lte, option_type: bounds of the strike in dollars, `call` or `put`.
-    max_underlyings, max_expiries, max_contracts: of how many that have something due is asked, of each underlying so
-    many expiries, the nearest first; what is left out is asked by the same call later.
-    contracts_from: another staging directory whose listings are known too; where no name is given, option bars and
-    snapshots are asked of every underlying known there or in `db`.
+    Raises UsageError for a name that there is not, an option that is not for the dataset, and a value that cannot be
+    one, with what is meant.
     """
-
-    symbols: Iterable[str]
-    watchlist: Iterable[str]
-    watchlists_file: str | Path | None
-    index: Iterable[str]
-    underlyings: Iterable[str]
-    provider: str | None
-    timeframe: str
-    start: str | date
-    end: str | date
-    feed: str
-    adjustment: str
-    currency: str
-    asof: str
-    expiry_gte: str | date
-    expiry_lte: str | date
-    strike_gte: str | float | Decimal
-    strike_lte: str | float | Decimal
-    option_type: str
-    moneyness: str
-    lookback_years: int
-    top_up: bool
-    overlap: str
-    max_underlyings: int | None
-    max_expiries: int | None
-    max_contracts: int | None
-    contracts_from: str | Path | None
-
-
-def wanted(dataset: str, asked: FetchOptions) -> Query:
-    """The question in these keywords."""
-
-    default = Query(dataset)
-
-    def text(name: str) -> str:
-        return str(asked.get(name, getattr(default, name)))
-
-    named = Lists(
-        tuple(asked.get("watchlist", ())), str(asked.get("watchlists_file") or ""), tuple(asked.get("index", ()))
-    )
-    return replace(
-        default,
-        symbols=tuple(asked.get("symbols", ())),
-        underlyings=tuple(asked.get("underlyings", ())),
-        provider=asked.get("provider"),
-        lists=named,
-        lookback_years=asked.get("lookback_years", default.lookback_years),
-        top_up=asked.get("top_up", False),
-        **{name: text(name) for name in _TEXTS},
+    for name in asked:
+        if name not in FetchOptions.__annotations__:
+            raise UsageError(f"There is no option {name!r}.", choices(name, FetchOptions.__annotations__))
+    provider = asked.get("provider")
+    if provider and "/" in dataset and provider != dataset.partition("/")[0]:
+        raise UsageError(f"{dataset} and --provider {provider} name two providers.", "Leave one of them out.")
+    endpoint = catalog.resolve(dataset, provider)
+    fetch_options.refuse(endpoint.dataset, endpoint.name, asked)
+    top_up = _flag("top_up", asked.get("top_up"))
+    watchlists, listings = asked.get("watchlists_file"), asked.get("contracts_from")
+    return Query(
+        endpoint,
+        symbols=_names(asked.get("symbols")),
+        underlyings=_names(asked.get("underlyings")),
+        lists=Lists(_names(asked.get("watchlist")), str(watchlists or ""), _names(asked.get("index"))),
+        params={name: str(asked[name]).strip() for name in _PARAMS if BY_NAME[name].asks(asked.get(name))},
+        start=_day("start", asked.get("start")),
+        end=_day("end", asked.get("end")),
+        bounds=_ordered(
+            ContractBounds(
+                _day("expiry_gte", asked.get("expiry_gte")),
+                _day("expiry_lte", asked.get("expiry_lte")),
+                _strike("strike_gte", asked.get("strike_gte")),
+                _strike("strike_lte", asked.get("strike_lte")),
+                _type(asked.get("option_type")),
+                _moneyness(asked.get("moneyness")),
+            )
+        ),
+        lookback_years=_count("lookback_years", asked.get("lookback_years")) or BY_NAME["lookback_years"].default,
+        top_up=top_up,
+        overlap=_overlap(asked.get("overlap"), top_up=top_up),
+        few=SampleLimits(*(_count(name, asked.get(name)) for name in _FEW)),
+        contracts_from=Path(listings) if listings else None,
     )
 
 
-_TEXTS = (
-    *("timeframe", "start", "end", "feed", "adjustment", "currency", "asof", "expiry_gte", "expiry_lte"),
-    *("strike_gte", "strike_lte", "option_type", "moneyness", "overlap"),
-)
+_PARAMS = ("timeframe", "feed", "adjustment", "currency", "asof")
+_FEW = ("max_underlyings", "max_expiries", "max_contracts")
+
+
+def _names(given: str | Iterable[str] | None) -> tuple[str, ...]:
+    """A list as it is; a text is names separated by commas, as on the command line."""
+    return tuple(given.split(",")) if isinstance(given, str) else tuple(given or ())
+
+
+def _count(name: str, value: object) -> int | None:
+    option = BY_NAME[name]
+    least, most = option.bounds
+    if value is None:
+        return None
+    if type(value) is not int or value < least or (most is not None and value > most):
+        said = f"from {least} to {most}" if most is not None else f"of at least {least}"
+        raise UsageError(f"{option.typed} must be a whole number {said}, not {value!r}.")
+    return value
+
+
+def _flag(name: str, value: object) -> bool:
+    if not isinstance(value, bool | None):
+        raise UsageError(f"{BY_NAME[name].typed} is true or false, not {value!r}.")
+    return bool(value)
+
+
+def _day(name: str, value: object) -> date | None:
+    return day(BY_NAME[name].typed, str(value).strip()) if BY_NAME[name].asks(value) else None
+
+
+def _strike(name: str, value: object) -> Decimal | None:
+    return strike(BY_NAME[name].typed, str(value)) if BY_NAME[name].asks(value) else None
+
+
+def _type(value: str | None) -> str:
+    return one_of("--type", value, TYPES) if value else ""
+
+
+def _ordered(bounds: ContractBounds) -> ContractBounds:
+    """The bounds. Raises UsageError where the first is after the last."""
+    first, last, low, high = bounds.expiry_gte, bounds.expiry_lte, bounds.strike_gte, bounds.strike_lte
+    if first and last and first > last:
+        raise UsageError(f"--expiry-gte {first} is after --expiry-lte {last}.", f"The latest is {last}.")
+    if low is not None and high is not None and low > high:
+        raise UsageError(f"--strike-gte {low} is above --strike-lte {high}.", f"The highest is {high}.")
+    return bounds
+
+
+def _overlap(text: str | None, *, top_up: bool) -> timedelta:
+    """How many of the days covered last are asked again. Raises UsageError."""
+    if not text:
+        return timedelta()
+    found = re.fullmatch(r"(\d{1,4}) ?d(?:ays?)?", text.strip())
+    if not found:
+        raise UsageError(f"--overlap {text!r} is no number of days.", "Write 3d.")
+    if not top_up:
+        raise UsageError("--overlap is for --top-up.", "Give both, or ask the window itself with --no-resume.")
+    return timedelta(days=int(found[1]))
 
 
 def _of_index(root: Path, name: str, window: Window) -> Sequence[str]:
@@ -205,15 +238,17 @@ def _of_index(root: Path, name: str, window: Window) -> Sequence[str]:
     return found
 
 
-def usual() -> tuple[Lists, str]:
-    """The watchlists that are asked when nothing is named, and a sentence that says so; nothing when there are none."""
-    place, known = symbols.watchlists(None)
+def usual(file: str = "") -> tuple[Lists, str]:
+    """The watchlists (of a file, '' for the usual places) that are asked when nothing is named, and a sentence that
+    says so; nothing when there are none.
+    """
+    place, known = symbols.watchlists(Path(file) if file else None)
     names = tuple(name for name in symbols.USUAL if known.get(name))
-    return Lists(names), f"No symbols were named: asking {' and '.join(names)} of {place}." if names else ""
+    return Lists(names, file), f"No symbols were named: asking {' and '.join(names)} of {place}." if names else ""
 
 
-def moneyness(text: str) -> tuple[Decimal, Decimal] | None:
-    """Lowest and highest of `0.8..1.2`, None for ''. Raises UsageError."""
+def _moneyness(text: str | None) -> tuple[Decimal, Decimal] | None:
+    """Lowest and highest of `0.8..1.2`. Raises UsageError."""
     if not text:
         return None
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\.\.(\d+(?:\.\d+)?)", text.strip())

@@ -118,7 +118,7 @@ def survey(
 
 def _in_turn(jobs: Sequence[Job], manifest: Manifest | None) -> list[Job]:
     """Captures so that a run which ends early is fair: who was asked longest ago, or never, comes first."""
-    if not manifest or not all(catalog.endpoint(job.series.endpoint).kind is Coverage.CAPTURE for job in jobs):
+    if not manifest or not all(catalog.endpoint(job.series.endpoint).kind.momentary for job in jobs):
         return list(jobs)
     last = {job.series.endpoint: staging_manifest.asked_last(manifest, job.series.endpoint) for job in jobs}
 
@@ -143,7 +143,7 @@ def _given_up(job: Job, manifest: Manifest | None, left: Container[str]) -> list
     A capture is given up for a day: the next day it is among what is `left` to ask.
     """
     held = staging_manifest.given_up_by_symbol(manifest, job.series) if manifest else {}
-    if catalog.endpoint(job.series.endpoint).kind is Coverage.CAPTURE:
+    if catalog.endpoint(job.series.endpoint).kind.momentary:
         held = {symbol: why for symbol, why in held.items() if symbol not in left}
     return [
         Failure(symbol, held[symbol][0], f"{held[symbol][1]} (an earlier run; `stagingest retry` makes it due)")
@@ -167,7 +167,7 @@ def _due(
     """
     endpoint = catalog.endpoint(job.series.endpoint)
     cut = endpoint.cut(job.series)
-    if endpoint.kind is Coverage.CAPTURE:
+    if endpoint.kind.momentary:
         return _capture(job, manifest, now, cut, resume=complaints is not None)
     live: list[Chunk] = []
     stale: list[Chunk] = []
@@ -205,7 +205,7 @@ def _may_wait(chunk: Chunk, kind: Coverage, job: Job) -> bool:
     A listing is about the day it was planned for. A chunk of an adjusted series was cut without the session that would
     show a moved base: it is planned anew, with it.
     """
-    if kind is Coverage.HISTORY:
+    if kind.has_days:
         return not chunk.series.adjusted
     return any(asked.window == chunk.window for asked in job.asked)
 
@@ -230,5 +230,5 @@ def look(
 def left_open(manifest: Manifest) -> list[Chunk]:
     """Captures that were planned and not had: their moment is over, so that no run completes them."""
     known = manifest.known_series().values()
-    captured = (series for series in known if catalog.endpoint(series.endpoint).kind is Coverage.CAPTURE)
+    captured = (series for series in known if catalog.endpoint(series.endpoint).kind.momentary)
     return [chunk for series in captured for chunk in manifest.open_chunks(series)]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from stagingest import errors
 from stagingest.errors import UsageError
+from stagingest.model import calendar
 from stagingest.model.datasets import dataset
 from stagingest.model.task import Entry
 from stagingest.model.windows import Window
@@ -141,12 +142,9 @@ def history(rows: Iterable[Mapping[str, str]]) -> list[Member] | None:
         if symbol is None or "added" not in names or "removed" not in names:
             return None
         added, removed = row[names["added"]].strip(), row[names["removed"]].strip()
-        found.append(Member(row[symbol].strip(), _day(added), _day(removed) if removed else None))
+        found.append(
+            Member(
+                row[symbol].strip(), calendar.day("added", added), calendar.day("removed", removed) if removed else None
+            )
+        )
     return found or None
-
-
-def _day(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise UsageError(f"{text!r} is no day.", "Write YYYY-MM-DD, for example 2024-01-31.") from None

@@ -7,11 +7,12 @@ from datetime import date, datetime
 from typing import Protocol
 
 from stagingest.errors import UsageError
+from stagingest.model import calendar
 from stagingest.model.calendar import DAY, new_york
 from stagingest.model.chunk import Chunk, Coverage, Cut, Series
 from stagingest.model.option_symbol import OptionSymbol
 from stagingest.model.page import Page, Request
-from stagingest.model.windows import Grid
+from stagingest.model.windows import Grid, Window
 from stagingest.providers import options as o
 
 
@@ -86,8 +87,22 @@ class Provider:
 def may_be_cut(endpoint: Endpoint, chunk: Chunk, page: Page) -> bool:
     """Whether a last page is so full that it may be a silent cut, which a chunk shows when it is asked in two parts."""
     days = (chunk.window.end - chunk.window.start).days
-    divisible = len(chunk.symbols) > 1 or (endpoint.kind is Coverage.HISTORY and days > 1)
+    divisible = len(chunk.symbols) > 1 or (endpoint.kind.has_days and days > 1)
     return divisible and (page.counted or page.rows) >= endpoint.cut(chunk.series).page_rows
+
+
+def smallest(endpoint: Endpoint, now: datetime) -> Request:
+    """The smallest useful question: of a contract or a stock everybody may ask for, over a few days that are over."""
+    today, symbol = new_york(now).date(), "AAPL"
+    window, options = Window(today, today + DAY), {"timeframe": "1Day"}
+    if endpoint.kind is Coverage.LISTING:
+        options = {"status": "active", "expiry_gte": f"{today.year}-01-01", "expiry_lte": f"{today.year}-12-31"}
+    elif endpoint.kind is Coverage.CAPTURE:
+        options = {"expiry_gte": str(today), "expiry_lte": str(today + 7 * DAY), "option_type": "call"}
+    else:
+        window = Window(today - 40 * DAY, today - 35 * DAY)
+        symbol = symbol if endpoint.dataset == "stock-bars" else f"AAPL{today - 30 * DAY:%y%m%d}C00200000"
+    return endpoint.first(Chunk(endpoint.canonical(options), (symbol,), window))
 
 
 STATUSES = ("active", "inactive")
@@ -106,7 +121,7 @@ class ContractListing(ABC):
     def canonical(self, options: Mapping[str, str]) -> Series:
         """Options `status`, `expiry_gte`, `expiry_lte` (both inclusive, both required). Raises UsageError."""
         o.known(self.name, options, ("status", "expiry_gte", "expiry_lte"))
-        low, high = (o.day(name, options.get(name, "")) for name in ("expiry_gte", "expiry_lte"))
+        low, high = (calendar.day(name, options.get(name, "")) for name in ("expiry_gte", "expiry_lte"))
         if low > high:
             raise UsageError(f"expiry_gte {low} is after expiry_lte {high}.", f"The latest is {high}.")
         status = o.one_of("status", options.get("status") or "active", STATUSES)
@@ -202,7 +217,7 @@ class Chain(ABC):
         for name in ("strike_gte", "strike_lte"):
             given[name] = given[name] and str(o.strike(name, given[name]))
         for name in ("expiry_gte", "expiry_lte"):
-            given[name] = given[name] and str(o.day(name, given[name]))
+            given[name] = given[name] and str(calendar.day(name, given[name]))
         given["option_type"] = given["option_type"] and o.one_of("type", given["option_type"], TYPES)
         low, high = given["strike_gte"], given["strike_lte"]
         if low and high and float(low) > float(high):

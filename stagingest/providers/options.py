@@ -1,6 +1,5 @@
 """What a user may give as an option's value, checked: one word of several, a day, a strike."""
 
-import re
 from collections.abc import Iterable, Mapping
 from datetime import date
 from decimal import Decimal, InvalidOperation
@@ -32,16 +31,6 @@ def one_of(what: str, value: str, valid: Iterable[str]) -> str:
     if text in valid:
         return text
     raise UsageError(f"There is no {what} {value!r}.", choices(text, valid))
-
-
-def day(name: str, text: str) -> date:
-    """The day in `text`. Raises UsageError."""
-    if re.fullmatch(r"\d{4}-\d\d-\d\d", text.strip()):
-        try:
-            return date.fromisoformat(text.strip())
-        except ValueError:
-            pass
-    raise UsageError(f"{name} {text!r} is no day.", "Write YYYY-MM-DD, for example 2024-01-31.")
 
 
 def strike(name: str, text: str) -> Decimal:

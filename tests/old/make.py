@@ -58,14 +58,14 @@ ALPACA: list[tuple[str, dict[str, Any]]] = [
     ("stock-bars", DAILY),
     ("stock-bars", {"symbols": SYMBOLS[:2], "timeframe": "15Min", **WEEK}),
     ("stock-bars", {"symbols": SYMBOLS[:2], "adjustment": "split", **SPRING}),
-    ("option-contracts", {"underlyings": ["AAAA"], "option_type": "call", **SUMMER}),
+    ("option-contracts", {"underlyings": ["AAAA"], **SUMMER}),
     ("option-bars", {"underlyings": ["AAAA"], **WEEK}),
 ]
 CHAIN: dict[str, Any] = {"underlyings": ["AAAA"], "option_type": "call", "expiry_lte": "2024-06-30"}
 UNLOADED: dict[str, Any] = {"symbols": ["DDDD"], **SPRING}
 MASSIVE: list[tuple[str, dict[str, Any]]] = [
     ("massive/stock-bars", {"symbols": SYMBOLS[:2], **SPRING}),
-    ("massive/option-contracts", {"underlyings": ["AAAA"], "option_type": "call", **SUMMER}),
+    ("massive/option-contracts", {"underlyings": ["AAAA"], **SUMMER}),
 ]
 BEFORE: dict[str, Any] = {"symbols": SYMBOLS[:3], **SPRING}
 KILLED: dict[str, Any] = {"symbols": SYMBOLS, **SPRING}

@@ -11,7 +11,7 @@ from stagingest.model.chunk import SymbolWindow
 from stagingest.model.windows import Window
 from stagingest.planning import symbols as planning_symbols
 from stagingest.planning.jobs import question
-from stagingest.planning.request import KnownState, Query, ResolvedQuery
+from stagingest.planning.request import KnownState, ResolvedQuery, query
 from stagingest.providers.catalog import endpoint
 
 NOON = datetime(2024, 6, 4, 16, tzinfo=UTC)
@@ -20,7 +20,7 @@ STOCKS = endpoint("alpaca/stock-bars")
 
 def ask(dataset: str = "stock-bars", root: Path = Path("nowhere"), rows: tuple = (), **wanted) -> ResolvedQuery:  # type: ignore[no-untyped-def,type-arg]
     wanted.setdefault("symbols", ("AAPL",) if dataset == "stock-bars" else ())
-    return question(Query(dataset, **wanted), KnownState(root, rows), NOON)
+    return question(query(dataset, wanted), KnownState(root, rows), NOON)
 
 
 def window(found: ResolvedQuery) -> Window:
@@ -86,13 +86,13 @@ ROWS = tuple(("SPY", date(2024, 6, 21), f"SPY240621{kind}00{strike}000") for kin
     ],
 )
 def test_contracts_are_chosen_by_strike_type_and_moneyness(bounds: dict[str, str], kept: set[str]) -> None:
-    wanted = Query("option-bars", underlyings=("SPY",), start="2024-05-01", **bounds)
+    wanted = query("option-bars", {"underlyings": ("SPY",), "start": "2024-05-01", **bounds})
     found = question(wanted, KnownState(Path("nowhere"), ROWS, closes={"SPY": 500.0}), NOON)
     assert {symbol[9] + symbol[12:15] for symbol in found.jobs[0].symbols} == kept
 
 
 def test_moneyness_cuts_each_chain_at_strikes_of_its_own() -> None:
-    wanted = Query("option-snapshots", underlyings=("SPY", "QQQ", "IWM"), moneyness="0.8..1.2")
+    wanted = query("option-snapshots", {"underlyings": ("SPY", "QQQ", "IWM"), "moneyness": "0.8..1.2"})
     found = question(wanted, KnownState(Path("nowhere"), closes={"SPY": 500.0, "QQQ": 123.456}), NOON)
     cut = {job.symbols: (job.series["strike_gte"], job.series["strike_lte"]) for job in found.jobs}
     assert cut == {("SPY",): ("400", "600"), ("QQQ",): ("98.764", "148.148"), ("IWM",): ("", "")}
@@ -101,7 +101,7 @@ def test_moneyness_cuts_each_chain_at_strikes_of_its_own() -> None:
 @pytest.mark.parametrize("text", ["0.8", "1.2..0.8", "0.8-1.2", "a..b"])
 def test_a_moneyness_that_is_no_range_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="is no range"):
-        question(Query("option-bars", underlyings=("SPY",), moneyness=text), KnownState(Path("x"), ROWS), NOON)
+        query("option-bars", {"underlyings": ("SPY",), "moneyness": text})
 
 
 def test_contracts_of_a_target_are_known() -> None:

@@ -8,7 +8,6 @@ import pyarrow as pa
 from stagingest.fetching.messages import Heartbeat
 from stagingest.http.classify import Decision
 from stagingest.http.response import Reply, TransportFault
-from stagingest.model.chunk import Coverage
 from stagingest.model.page import Request
 from stagingest.model.task import Cost, Outcome, Task, TaskResult
 from stagingest.providers.endpoint import Endpoint
@@ -36,7 +35,7 @@ class TaskProgress:
     def heard(self, date: datetime | None) -> None:
         """An answer came, `date` by the provider's clock: a capture is of the moment its first page came."""
         self.heard_at = date or self.heard_at or datetime.now(UTC)  # two clocks are not compared
-        if self.asked_at is None or (self.endpoint.kind is Coverage.CAPTURE and not self.begun):
+        if self.asked_at is None or (self.endpoint.kind.momentary and not self.begun):
             self.asked_at = self.heard_at
 
     def begin_again(self) -> None:
@@ -53,7 +52,7 @@ class TaskProgress:
     @property
     def stretched(self) -> bool:
         """Whether the pages of a capture came too far apart to be one."""
-        if self.endpoint.kind is not Coverage.CAPTURE or not self.asked_at or not self.heard_at:
+        if not self.endpoint.kind.momentary or not self.asked_at or not self.heard_at:
             return False
         return self.heard_at - self.asked_at > CAPTURE_SPAN
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stagingest.model import calendar
-from stagingest.model.chunk import Chunk, Coverage, Series
+from stagingest.model.chunk import Chunk, Series
 from stagingest.model.datasets import Dataset, arrow_schema, dataset
 from stagingest.model.task import PartFile, SessionDigest, Task, footer
 from stagingest.model.windows import Window
@@ -215,7 +215,7 @@ def stage(
         OSError: the part cannot be written.
     """
     kind = dataset(endpoint.dataset)
-    history = endpoint.kind is Coverage.HISTORY
+    history = endpoint.kind.has_days
     rows = joined(pages, (kind.columns[0].name, kind.time) if history else (kind.columns[0].name,))
     days = _session_dates(rows, kind, task) if history else None
     table = staged(rows, kind, _constants(endpoint, task.chunk, asked_at), days)
@@ -225,12 +225,7 @@ def stage(
 
 
 def _constants(endpoint: Endpoint, chunk: Chunk, asked_at: datetime) -> dict[str, Constant]:
-    constants: dict[str, Constant] = {**endpoint.constants(chunk.series), "updated_at": asked_at}
-    if endpoint.kind is Coverage.LISTING:
-        constants["as_of_date"] = chunk.window.start
-    if endpoint.kind is Coverage.CAPTURE:
-        (constants["underlying"],), constants["snapshot_ts"] = chunk.symbols, asked_at
-    return constants
+    return {**endpoint.constants(chunk.series), "updated_at": asked_at, **endpoint.kind.constants(chunk, asked_at)}
 
 
 def _session_dates(rows: pa.Table, kind: Dataset, task: Task) -> pa.Array:

@@ -256,7 +256,7 @@ def _asof(value: str) -> str:
     text = value.strip()
     if text in ("", "latest"):
         return ""
-    return text if text == "-" else str(o.day("asof", text))
+    return text if text == "-" else str(calendar.day("asof", text))
 
 
 def _rfc3339(moment: datetime) -> str:
