@@ -39,7 +39,9 @@ def persist() -> int:
     root = Path("staging")
     root.mkdir()
     now = datetime(2026, 1, 5, 12, tzinfo=UTC)
-    wanted = request.Query("stock-bars", tuple(names()), timeframe="1Min", start="2016-01-04", end="2025-12-31")
+    wanted = request.query(
+        "stock-bars", {"symbols": names(), "timeframe": "1Min", "start": "2016-01-04", "end": "2025-12-31"}
+    )
     question = jobs.question(wanted, request.KnownState(root), now)
     with Manifest.write(root) as manifest:
         plan = survey.survey(question.jobs, manifest, now)
