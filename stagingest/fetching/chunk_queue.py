@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from stagingest.model.chunk import Chunk, Series
 
@@ -10,6 +11,7 @@ SUSPECT = 2
 FORBIDDEN_IN_A_ROW = 3
 REFUSED_UNANSWERED = 12
 NOT_JSON_IN_A_ROW = 3
+NEVER: Mapping[str, int] = MappingProxyType({})
 
 
 class ChunkQueue:
@@ -19,16 +21,18 @@ class ChunkQueue:
     costs one request, not twenty thousand (DESIGN section 3).
 
     Args:
-        strikes: how often a process died with a chunk before this run, by chunk id.
+        crashes: how often a worker died with a chunk before this run, by chunk id.
+        interrupted: how often a whole run died with it in flight: reason to ask it alone, none to give it up.
     """
 
-    def __init__(self, crashes: Mapping[str, int]) -> None:
+    def __init__(self, crashes: Mapping[str, int], interrupted: Mapping[str, int] = NEVER) -> None:
         self.stopped: dict[str, tuple[str, str]] = {}
         self._queue: deque[Chunk] = deque()
         self._deferred: deque[Chunk] = deque()
         self._suspects: deque[Chunk] = deque()
         self._second_wind: set[str] = set()
         self._crashes = dict(crashes)
+        self._interrupted = interrupted
         self._open: set[Series] = set()
         self._probing: set[Series] = set()
         self._forbidden: dict[str, int] = {}
@@ -41,9 +45,8 @@ class ChunkQueue:
 
     def add(self, chunks: Sequence[Chunk]) -> None:
         """More chunks to ask, the smallest of each series in front, suspects last and alone."""
-        suspects = [chunk for chunk in chunks if self._crashes.get(chunk.id, 0) >= SUSPECT]
-        self._suspects.extend(suspects)
-        chunks = [chunk for chunk in chunks if self._crashes.get(chunk.id, 0) < SUSPECT]
+        self._suspects.extend(chunk for chunk in chunks if self._is_suspect(chunk))
+        chunks = [chunk for chunk in chunks if not self._is_suspect(chunk)]
         smallest: dict[Series, Chunk] = {}
         for chunk in chunks:
             best = smallest.get(chunk.series)
@@ -52,6 +55,9 @@ class ChunkQueue:
         first = {chunk.id for chunk in smallest.values()}
         self._queue.extend(smallest.values())
         self._queue.extend(chunk for chunk in chunks if chunk.id not in first)
+
+    def _is_suspect(self, chunk: Chunk) -> bool:
+        return self._crashes.get(chunk.id, 0) + self._interrupted.get(chunk.id, 0) >= SUSPECT
 
     def peek(self) -> Chunk:
         """Some chunk that is still to be asked. Raises IndexError when there is none."""
@@ -121,7 +127,7 @@ class ChunkQueue:
         if crashes >= CRASHES:
             self.ended(chunk.series)
             return False
-        if crashes < SUSPECT:
+        if not self._is_suspect(chunk):
             self.again(chunk)
         else:
             self._suspects.append(chunk)

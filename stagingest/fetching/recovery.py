@@ -24,7 +24,7 @@ def tidy(root: Path, manifest: Manifest) -> None:
     with locks.Lock.take(root / "workers.lock", "writing parts"):
         files = list(manifest.files())
         swept = directory.sweep(root, (path for _, path, _ in files))
-    staging_manifest.add_crashes(manifest, swept.unended)
+    staging_manifest.add_interrupted(manifest, swept.unended)
     lost = directory.missing(root, files)
     complaints = read_complaints(root)
     paths = {seq: path for seq, path, _ in files}
@@ -49,10 +49,13 @@ def close_stale(manifest: Manifest, chunks: Sequence[Chunk], run: str, now: date
 def give_up_killers(
     manifest: Manifest, chunks: Sequence[Chunk], counts: RunCounts, run: str, now: datetime
 ) -> tuple[Chunk, ...]:
-    """The chunks without those that took every process down that tried them: these are given up by name."""
+    """The chunks without those that took every worker down that tried them: these are given up by name.
+
+    That whole runs died with a chunk in flight (a kill, a power cut) is not its fault: it is asked alone.
+    """
     deaths = staging_manifest.crashes(manifest)
     killers = [chunk for chunk in chunks if deaths.get(chunk.id, 0) >= CRASHES]
-    result = TaskResult(Outcome.QUARANTINED, f"its process died {CRASHES} times")
+    result = TaskResult(Outcome.QUARANTINED, f"its worker died {CRASHES} times")
     manifest.record([Commit(Task(run, 0, chunk), result, True, now, 1) for chunk in killers])
     staging_manifest.clear_crashes(manifest, [chunk.id for chunk in killers])  # whoever asks for them again means it
     counts.add(killers)

@@ -59,8 +59,7 @@ class Supervisor:
         counts: RunCounts,
     ) -> None:
         self.counts = counts
-        self._crashes = staging_manifest.crashes(manifest)
-        self.queue = ChunkQueue(self._crashes)
+        self.queue = ChunkQueue(staging_manifest.crashes(manifest), staging_manifest.interrupted(manifest))
         self._manifest = manifest
         self.ending: StopReason | None = None
         self._limits = limits

@@ -31,8 +31,11 @@ CREATE TABLE entries (seq INTEGER PRIMARY KEY AUTOINCREMENT, chunk TEXT NOT NULL
 CREATE TABLE voids (series TEXT NOT NULL, symbol TEXT NOT NULL, seq INTEGER NOT NULL,
     PRIMARY KEY (series, symbol)) STRICT, WITHOUT ROWID;
 """
-# Deaths of processes; see `strikes`.
+# Deaths with a chunk in flight: `count` of its worker, `interrupted` of the whole run, which is not the chunk's fault.
 _CRASHES = "CREATE TABLE strikes (chunk TEXT PRIMARY KEY, count INTEGER NOT NULL) STRICT, WITHOUT ROWID;\n"
+_INTERRUPTED = """ALTER TABLE strikes ADD COLUMN interrupted INTEGER NOT NULL DEFAULT 0;
+UPDATE strikes SET interrupted = count, count = 0;
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,7 @@ class Manifest(Store):
     """Plan and entries of one staging root; written only by the holder of run.lock."""
 
     file = "manifest.sqlite"
-    versions = (_SCHEMA, _CRASHES)
+    versions = (_SCHEMA, _CRASHES, _INTERRUPTED)
 
     @classmethod
     def read(cls, root: Path, *, unseen: bool = False) -> Self:
@@ -399,13 +402,25 @@ def refuse_lost_manifest(root: Path) -> None:
 
 
 def crashes(manifest: Manifest) -> dict[str, int]:
-    """Chunk id -> deaths."""
-    return dict(manifest.db.execute("SELECT chunk, count FROM strikes").fetchall())
+    """Chunk id -> deaths of its worker beside a run that lived."""
+    return dict(manifest.db.execute("SELECT chunk, count FROM strikes WHERE count > 0").fetchall())
 
 
 def add_crashes(manifest: Manifest, chunks: Collection[str]) -> None:
-    """One more for each of these chunk ids."""
-    sql = "INSERT INTO strikes VALUES (?, 1) ON CONFLICT (chunk) DO UPDATE SET count = count + 1"
+    """A worker died with each of these chunk ids."""
+    sql = "INSERT INTO strikes VALUES (?, 1, 0) ON CONFLICT (chunk) DO UPDATE SET count = count + 1"
+    with manifest.transaction():
+        manifest.db.executemany(sql, [(chunk,) for chunk in chunks])
+
+
+def interrupted(manifest: Manifest) -> dict[str, int]:
+    """Chunk id -> deaths of whole runs that had it in flight."""
+    return dict(manifest.db.execute("SELECT chunk, interrupted FROM strikes WHERE interrupted > 0").fetchall())
+
+
+def add_interrupted(manifest: Manifest, chunks: Collection[str]) -> None:
+    """A whole run died with these chunk ids in flight."""
+    sql = "INSERT INTO strikes VALUES (?, 0, 1) ON CONFLICT (chunk) DO UPDATE SET interrupted = interrupted + 1"
     with manifest.transaction():
         manifest.db.executemany(sql, [(chunk,) for chunk in chunks])
 

@@ -112,7 +112,7 @@ def test_a_quarantined_chunk_starts_again_without_its_strikes(tmp_path: Path) ->
                 staging_manifest.add_crashes(manifest, [chunk])
         fetched = place.fetch(**asked)
         assert (fetched.exit_code, fetched.summary.outcomes) == (3, {"quarantined": 1})
-        assert "its process died 3 times" in fetched.summary.failures[0].reason
+        assert "its worker died 3 times" in fetched.summary.failures[0].reason
         assert place.fetch(**asked).summary.requests == 0
         assert stagingest.retry(place.staging, chunks=[chunk]).outcomes == {"quarantined": 1}
         assert place.fetch(**asked).exit_code == 0

@@ -249,6 +249,25 @@ def test_a_killed_fetch_continues_and_no_row_is_lost_or_doubled(tmp_path: Path, 
         assert symbols >= expected
 
 
+@pytest.mark.parametrize("processes", ["0", "2"])
+def test_runs_that_die_with_the_same_chunk_in_flight_never_give_it_up(tmp_path: Path, processes: str) -> None:
+    hang = policy.Fault("hang", contains="BBBB", times=5)
+    with desk(tmp_path, symbols=["AAAA", "BBBB"], policy=policy.Policy(faults=(hang,))) as place:
+        names = ",".join(place.market.symbols)
+        asked = ("fetch", "stock-bars", "--symbols", names, *WINDOW, "--max-rps", "1000", "--processes", processes)
+        for _ in range(5):
+            place.server.hung.clear()
+            started = subprocess.Popen([*COMMAND, *asked], cwd=place.root, env=place.environ, stderr=subprocess.DEVNULL)
+            assert place.server.hung.wait(60)
+            started.kill()
+            started.wait()
+        place.server.release()
+        ended = run(place, *asked)
+        assert ended.returncode == 0, ended.stderr
+        assert place.plan(symbols=place.market.symbols, start="2024-01-02", end="2024-05-31").plan.all_chunks == ()
+        assert set(place.rows()["symbol"].to_pylist()) == set(place.market.symbols)
+
+
 def test_nothing_on_this_page_of_files_shows_a_key(place: Desk) -> None:
     run(place, "fetch", "stock-bars", "--symbols", "AAAA", *WINDOW, "--processes", "2")
     run(place, "load")

@@ -96,6 +96,19 @@ def test_a_chunk_whose_worker_dies_is_retried_then_runs_alone_then_gives_up() ->
     assert not queue
 
 
+def test_a_chunk_that_was_in_flight_when_runs_died_goes_alone_and_is_given_up_for_its_workers_deaths_only() -> None:
+    suspect, other = chunk(DAILY, "A"), chunk(DAILY, "B")
+    queue = ChunkQueue({}, {suspect.id: 7})
+    queue.add([suspect, other])
+    assert queue.next(idle=True) == (other, False)
+    queue.answered(DAILY)
+    assert queue.next(idle=False) is None
+    for left in (True, True, False):
+        assert queue.next(idle=True) == (suspect, True)
+        assert queue.crash(suspect) == left
+    assert not queue
+
+
 def test_halves_of_a_refused_chunk_are_asked_before_the_rest() -> None:
     refused, other = chunk(DAILY, "A", "B"), chunk(DAILY, "C", "D", "E")
     queue = opened(refused, other)

@@ -125,7 +125,7 @@ def test_a_newer_manifest_is_refused_by_version(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "manifest.sqlite") as db:
         db.execute("PRAGMA user_version = 9")
     db.close()
-    with pytest.raises(StagingError, match="schema 9, this one knows 2"):
+    with pytest.raises(StagingError, match="schema 9, this one knows 3"):
         Manifest.read(tmp_path)
 
 
@@ -193,9 +193,23 @@ def test_a_staging_directory_of_the_first_version_is_opened_and_led_on(tmp_path:
         )
 
 
+def test_deaths_that_were_counted_without_saying_whose_are_no_reason_to_give_a_chunk_up(tmp_path: Path) -> None:
+    with Manifest.write(tmp_path) as manifest:
+        manifest.db.execute("DROP TABLE strikes")
+        manifest.db.execute(
+            "CREATE TABLE strikes (chunk TEXT PRIMARY KEY, count INTEGER NOT NULL) STRICT, WITHOUT ROWID"
+        )
+        manifest.db.execute("INSERT INTO strikes VALUES ('a', 3)")
+        manifest.db.execute("PRAGMA user_version = 2")
+    with Manifest.write(tmp_path) as manifest:
+        assert (staging_manifest.crashes(manifest), staging_manifest.interrupted(manifest)) == ({}, {"a": 3})
+
+
 def test_deaths_are_counted_over_runs_until_the_chunk_is_had(manifest: Manifest) -> None:
     staging_manifest.add_crashes(manifest, ["a", "b"])
     staging_manifest.add_crashes(manifest, ["a"])
+    staging_manifest.add_interrupted(manifest, ["a", "c"])
     assert staging_manifest.crashes(manifest) == {"a": 2, "b": 1}
+    assert staging_manifest.interrupted(manifest) == {"a": 1, "c": 1}
     staging_manifest.clear_crashes(manifest, ["a"])
-    assert staging_manifest.crashes(manifest) == {"b": 1}
+    assert (staging_manifest.crashes(manifest), staging_manifest.interrupted(manifest)) == ({"b": 1}, {"c": 1})
