@@ -126,7 +126,7 @@ def fetch(
     """
     from stagingest.api import known
     from stagingest.fetching import run
-    from stagingest.fetching.in_flight import RunLimits
+    from stagingest.fetching.run_limits import RunLimits
     from stagingest.fetching.summary import Silent
     from stagingest.planning import jobs, request
     from stagingest.providers import catalog
@@ -147,7 +147,7 @@ def fetch(
     options = run.Options(
         root, os.environ if environ is None else environ, processes, jobs.lanes(lanes, question),
         jobs.rates(max_rps, question), realtime, resume, gzip,
-        RunLimits(max_requests, max_minutes, fail_fast), max_chunks,
+        RunLimits(max_requests, max_chunks, max_minutes, fail_fast),
         query.few, log_rate_limits, _elsewhere(db, question), question.sweep,
     )  # fmt: skip
     return Fetched(question, run.fetch(question.jobs, options, listener or Silent(), clock))

@@ -8,7 +8,6 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from stagingest.errors import Exit
 from stagingest.fetching.messages import Heartbeat
 from stagingest.fetching.worker.tasks import fetch_chunk
 from stagingest.model.chunk import Chunk
@@ -17,8 +16,6 @@ from stagingest.planning import due
 
 # The rate and the latency that matter are those of the last seconds.
 RECENTLY_S = 10
-# How long what is in flight may take to end by itself once a run has had its minutes.
-LAST_TASKS_S = 60.0
 
 
 class Pool(Protocol):
@@ -49,34 +46,6 @@ class Workers:
     granted_per_s: Callable[[], float]
     events: "queue.SimpleQueue[Future[TaskResult] | Heartbeat]"
     realtime: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class StopReason:
-    """Why a run ends though chunks are left: the option that says so, and the exit code."""
-
-    why: str
-    exit_code: int = Exit.OK
-    at_once: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class RunLimits:
-    """Where a run ends by itself: requests sent, minutes gone by, or the first failure; None is no bound."""
-
-    requests: int | None = None
-    minutes: float | None = None
-    fail_fast: bool = False
-
-    def reached(self, elapsed_s: float) -> StopReason | None:
-        """The ending of a run that has had its minutes."""
-        if self.minutes is None or elapsed_s < 60 * self.minutes:
-            return None
-        return StopReason(f"--max-minutes {self.minutes:g}", at_once=elapsed_s >= 60 * self.minutes + LAST_TASKS_S)
-
-    def spent(self) -> StopReason:
-        """The ending of a run that has made its requests."""
-        return StopReason(f"--max-requests {self.requests}")
 
 
 @dataclass(slots=True)

@@ -14,12 +14,13 @@ from typing import Any
 
 from stagingest.fetching import recovery
 from stagingest.fetching.commit import RunContext
-from stagingest.fetching.in_flight import RunLimits, StopReason, Workers
+from stagingest.fetching.in_flight import Workers
 from stagingest.fetching.messages import WorkerSetup
 from stagingest.fetching.pool.process_pool import ProcessPool
 from stagingest.fetching.pool.start import warm
 from stagingest.fetching.pool.thread_pool import ThreadPool
 from stagingest.fetching.rate_limits import RunRateLimits
+from stagingest.fetching.run_limits import RunLimits, StopReason
 from stagingest.fetching.summary import FetchSummary, RunCounts, advice, exit_code
 from stagingest.fetching.supervisor import Listener, Supervisor
 from stagingest.fetching.worker import tasks
@@ -54,7 +55,6 @@ class Options:
         resume: False ignores coverage and stages anew.
         gzip: ask compressed bodies.
         limits: where the run ends by itself.
-        max_chunks: most chunks it begins with; None is all that is due.
         log_rate_limits: say every second what the limiter does.
         few: how many underlyings, contracts and expiries it asks about.
         elsewhere: what a target holds and need not be asked.
@@ -69,8 +69,7 @@ class Options:
     realtime: bool = False
     resume: bool = True
     gzip: bool = True
-    limits: RunLimits = RunLimits()
-    max_chunks: int | None = None
+    limits: RunLimits = field(default_factory=RunLimits)
     few: SampleLimits = SampleLimits()
     log_rate_limits: bool = False
     elsewhere: Elsewhere = field(default_factory=dict)
@@ -144,8 +143,7 @@ class _Run:
         self.manifest.plan(self.plan.chunks, self.id)
         counts = RunCounts(failures={failure.symbol: failure for failure in self.plan.given_up})
         every = recovery.give_up_killers(self.manifest, self.plan.all_chunks, counts, self.id, started)
-        chunks = every[: self.options.max_chunks]
-        left = every[len(chunks) :]
+        chunks, left = self.options.limits.begin(every)
         if not chunks:
             return self._end(counts, ("", ""), None)
         counts.add(left)
@@ -174,7 +172,7 @@ class _Run:
         stopped = [(kind, advice(name, kind, why)) for name, (kind, why) in supervisor.queue.stopped.items()]
         ending = supervisor.ending
         if ending is None and left:
-            ending = StopReason(f"--max-chunks {self.options.max_chunks}")
+            ending = self.options.limits.left()
         if ending is None and self.plan.held_back:
             ending = StopReason(str(self.options.few))
         return self._end(supervisor.counts, stopped[0] if stopped else ("", ""), ending)

@@ -9,15 +9,16 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from stagingest.errors import Exit, StagingestError
+from stagingest.errors import StagingestError
 from stagingest.fetching.chunk_queue import CRASHES, ChunkQueue
 from stagingest.fetching.commit import GROUP_CHUNKS, RECENT, Committer, RunContext
-from stagingest.fetching.in_flight import InFlight, RunLimits, StopReason, Workers
+from stagingest.fetching.in_flight import InFlight, Workers
 from stagingest.fetching.messages import Heartbeat
 from stagingest.fetching.pool.handle import WorkerLost
+from stagingest.fetching.run_limits import RunLimits, Spent, StopReason
 from stagingest.fetching.summary import Progress, RunCounts
 from stagingest.model.chunk import Chunk, Series
-from stagingest.model.task import GOOD, Cost, Outcome, Task, TaskResult
+from stagingest.model.task import Cost, Outcome, Task, TaskResult
 from stagingest.planning import due
 from stagingest.providers import catalog
 from stagingest.staging import directory, parts
@@ -31,7 +32,6 @@ _WAITING = {
     "provider": "The provider is in trouble: waiting for it, asking again every 5 to 60 s.",
 }
 # What a failure that ends a run says to whoever started it: not entitled, the provider, or the data.
-_CODES = {Outcome.FORBIDDEN: Exit.CREDENTIALS, Outcome.FAILED: Exit.PROVIDER, Outcome.LOST: Exit.PROVIDER}
 
 
 class Listener(Protocol):
@@ -107,18 +107,20 @@ class Supervisor:
 
     def _at_a_cap(self) -> bool:
         """Whether the run has had what it may have; what is in flight may still end."""
-        self.ending = self._limits.reached(self._elapsed_s()) or self.ending
-        if self.ending is None and self._limits.requests is not None and self.queue:
-            spent = self._cost().requests + self._in_flight.promised()
-            # The first chunk goes in any case; the workers' own count is exact.
-            if spent and spent + _expected(self.queue.peek()) > self._limits.requests:
-                if self._in_flight:
-                    return True
-                self.ending = self._limits.spent()
+        spent = self._spent()
+        self.ending = self._limits.reached(spent) or self.ending
+        bounded = self._limits.requests is not None and self.ending is None and bool(self.queue)
+        if bounded and not self._limits.allows(spent, _expected(self.queue.peek())):
+            if self._in_flight:
+                return True
+            self.ending = self._limits.out_of_requests()
         return self.ending is not None
 
     def _cost(self) -> Cost:
         return self.counts.cost + self._in_flight.cost()
+
+    def _spent(self) -> Spent:
+        return Spent(self._elapsed_s(), self._cost().requests, self._in_flight.promised())
 
     def _elapsed_s(self) -> float:
         return time.monotonic() - self._began_s
@@ -184,7 +186,7 @@ class Supervisor:
         chunk = task.chunk
         self.counts.asked(result)
         if result.stop == "enough":
-            self.ending = self._limits.spent()
+            self.ending = self._limits.out_of_requests()
             return
         if result.stop == "not-json":
             if self.queue.not_json(chunk, result.reason):
@@ -213,8 +215,7 @@ class Supervisor:
 
     def _close(self, task: Task, result: TaskResult) -> None:
         self._committer.close(task, result)
-        if self._limits.fail_fast and result.outcome not in GOOD:
-            self.ending = StopReason("--fail-fast", _CODES.get(result.outcome, Exit.FAILED), at_once=True)
+        self.ending = self._limits.failed(result.outcome) or self.ending
 
     def _tick(self) -> None:
         now_s = time.monotonic()
@@ -223,7 +224,7 @@ class Supervisor:
         if now_s - self._ticked_s >= TICK_S:
             self._ticked_s = now_s
             self._in_flight.sample(now_s, self._cost())
-            self.ending = self._limits.reached(self._elapsed_s()) or self.ending
+            self.ending = self._limits.reached(self._spent()) or self.ending
             self._say_what_is_waited_for()
             self._sample()
             self._tell()
