@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from stagingest.api.target import TargetOptions
     from stagingest.loading.loader import Listener as LoadListener
     from stagingest.loading.summary import LoadSummary
+    from stagingest.targets import TargetOptions
 
 
 def load(

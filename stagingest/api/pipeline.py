@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from stagingest.api.fetch import Fetched
-    from stagingest.api.target import TargetOptions
+    from stagingest.targets import TargetOptions
 
 
 __all__ = ["Pipeline", "PipelineResult", "bars"]

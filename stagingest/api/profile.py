@@ -18,10 +18,10 @@ from stagingest.system import platform
 
 if TYPE_CHECKING:
     from stagingest.api.fetch import Fetched, PlanReport
-    from stagingest.api.target import TargetOptions
     from stagingest.fetching.supervisor import Listener
     from stagingest.loading.loader import Listener as LoadListener
     from stagingest.loading.summary import LoadSummary
+    from stagingest.targets import TargetOptions
 
 
 _PROFILE = ("staging", "to", "preset", "steps", "lock_timeout", "memory_limit")
@@ -153,7 +153,7 @@ def run(
     def once(*, last: bool) -> "LoadSummary":
         from dataclasses import replace
 
-        from stagingest.api.target import TargetOptions
+        from stagingest.targets import TargetOptions
 
         patient = how or TargetOptions(memory_limit=plan.memory_limit)
         patient = patient if last else replace(patient, lock_timeout_s=0.0)

@@ -14,7 +14,7 @@ from stagingest.system.locks import Lock
 from stagingest.targets import Target
 
 if TYPE_CHECKING:
-    from stagingest.api.target import TargetOptions
+    from stagingest.targets import TargetOptions
 
 
 @dataclass(frozen=True, slots=True)

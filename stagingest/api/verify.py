@@ -15,7 +15,7 @@ from stagingest.system import locks
 from stagingest.targets import Target
 
 if TYPE_CHECKING:
-    from stagingest.api.target import TargetOptions
+    from stagingest.targets import TargetOptions
 
 
 @dataclass(frozen=True, slots=True)

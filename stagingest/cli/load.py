@@ -74,7 +74,7 @@ def load(
     May run while `fetch` is still staging.
     """
     from stagingest.api import load as api_load
-    from stagingest.api.target import TargetOptions
+    from stagingest.targets import TargetOptions
 
     summary = api_load.load(
         staging,

@@ -21,7 +21,7 @@ def prune(loaded_in: str, schema: str, staging: Path, as_json: bool) -> None:
     `load` prints the commands that ask for them again. Listings and adjusted series are kept.
     """
     from stagingest.api import prune as api_prune
-    from stagingest.api.target import TargetOptions
+    from stagingest.targets import TargetOptions
 
     done = api_prune.prune(staging, loaded_in=loaded_in, how=TargetOptions(schema=schema))
     if as_json:

@@ -60,10 +60,10 @@ def run(
 
 def _run(plan: "Profile", env_file: Path | None, *, as_json: bool) -> "Ran":
     from stagingest.api import profile as api_profile
-    from stagingest.api.target import TargetOptions
     from stagingest.cli.fetch import listener as listening
     from stagingest.cli.load import warning
     from stagingest.cli.logs import hearing
+    from stagingest.targets import TargetOptions
 
     how = TargetOptions(
         memory_limit=o.memory(None, None, plan.memory_limit),  # type: ignore[arg-type]

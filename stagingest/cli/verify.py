@@ -22,7 +22,7 @@ def verify(staging: Path, to: str | None, schema: str, as_json: bool) -> None:
     Exits 0 when all agree, 3 when something does not.
     """
     from stagingest.api import verify as api_verify
-    from stagingest.api.target import TargetOptions
+    from stagingest.targets import TargetOptions
 
     found = api_verify.verify(staging, to, how=TargetOptions(schema=schema))
     code = Exit.INCOMPLETE if found.disagreements else Exit.OK

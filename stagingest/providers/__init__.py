@@ -1,6 +1,6 @@
 """Vendors, each a folder: what can be asked of it, how, and how its answers are read; pure.
 
-Imports: errors model
+Imports: errors model system.plugs
 
 To add a provider, write an `endpoints.py` that ends in its declaration, and a reader beside it that turns a body into a
 `Page`, imported by `Endpoint.read` alone, so that planning loads no pyarrow:

@@ -1,6 +1,5 @@
 """Every provider, every endpoint by name, and the endpoint a provider has for a dataset."""
 
-from collections.abc import Iterator
 from functools import cache
 
 from stagingest.errors import UsageError, choices, nearest
@@ -8,6 +7,7 @@ from stagingest.providers.alpaca import endpoints as alpaca_endpoints
 from stagingest.providers.endpoint import Endpoint, Host, Provider
 from stagingest.providers.massive import endpoints as massive_endpoints
 from stagingest.providers.user import UniverseMembers
+from stagingest.system.plugs import plugged
 
 DEFAULT_PROVIDER = alpaca_endpoints.PROVIDER.name
 GROUP = "stagingest.providers"
@@ -23,29 +23,13 @@ def providers() -> dict[str, Provider]:
     Raises UsageError naming an entry point that is no provider, or one that takes the name of another.
     """
     found = {each.name: each for each in _OURS}
-    for where, each in _plugged():
-        if not isinstance(each, Provider):
-            raise UsageError(f"The entry point {where} is no provider.", "Uninstall its package, or repair it.")
+    for where, each in plugged(GROUP, Provider, "provider"):
         if each.name in found:
             raise UsageError(
                 f"The entry point {where} is a second provider {each.name}.", "Uninstall one of the packages."
             )
         found[each.name] = each
     return found
-
-
-def _plugged() -> Iterator[tuple[str, object]]:
-    from importlib.metadata import entry_points  # a command that needs no provider does without it
-
-    for point in sorted(set(entry_points(group=GROUP))):
-        where = f"{point.name} = {point.value}"
-        try:
-            yield where, point.load()
-        except Exception as error:
-            raise UsageError(
-                f"The provider {where} cannot be imported: {type(error).__name__}.",
-                "Uninstall its package, or repair it.",
-            ) from error
 
 
 @cache

@@ -1,6 +1,16 @@
 """What a target is, and the frozen values that travel to and from it.
 
 Imports: errors model system
+
+A target is a folder: a class that keeps the promises of `Target`, and its declaration, which imports no library:
+
+    TARGET = TargetKind(("acme",), lambda address, how: ..., lambda address: None)
+
+`api.target` lists those of this package; another distribution announces its own in pyproject.toml, and
+`load --to acme:...` leads to it:
+
+    [project.entry-points."stagingest.targets"]
+    acme = "acme:TARGET"
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -121,6 +131,31 @@ def raised(recorded: Mapping[str, int], name: str) -> dict[str, int]:
     return {data.name: data.schema for data in DATASETS.values() if data.schema > recorded.get(data.name, 1)}
 
 
+@dataclass(frozen=True, slots=True)
+class TargetOptions:
+    """How a target is to work; each heeds what it knows of.
+
+    Args:
+        memory_limit: DuckDB's, as it writes it.
+        threads: DuckDB's, None for one per core.
+        temp_dir: where DuckDB spills, None for a folder beside the database.
+        storage_version: the oldest DuckDB that can read a database made here.
+        fast: rows need not keep the order of their files.
+        replace: a whole answer removes rows of its window that it does not repeat.
+        schema: where the tables are in a database, `main` unless it is named.
+        lock_timeout_s: how long to wait for another process that has the target.
+    """
+
+    memory_limit: str = "1GB"
+    threads: int | None = None
+    temp_dir: Path | None = None
+    storage_version: str = "v1.5.0"
+    fast: bool = False
+    replace: bool = False
+    schema: str = "main"
+    lock_timeout_s: float = 0.0
+
+
 class Target(Protocol):
     """Where rows are loaded; rows and ledger commit together.
 
@@ -167,3 +202,24 @@ class Target(Protocol):
 
     def free_bytes(self) -> int | None:
         """Room on its disk, None when that is not known here."""
+
+
+def _nothing(address: str) -> None:
+    """Any address may be typed."""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetKind:
+    """What a target declares of itself.
+
+    Args:
+        schemes: what stands before the colon of its addresses.
+        make: (address, options) -> the target, not yet open; imports its library. Raises UsageError.
+        folder: address -> the folder that it writes, None for a server.
+        refuse: raises UsageError for an address that does not belong into a command line.
+    """
+
+    schemes: tuple[str, ...]
+    make: Callable[[str, TargetOptions], Target]
+    folder: Callable[[str], Path | None]
+    refuse: Callable[[str], None] = _nothing

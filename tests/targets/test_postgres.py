@@ -15,11 +15,11 @@ from desk import desk
 from loadlab import BARS, CHAIN, NOON, Staging, bar, snapshot, window
 
 from stagingest.api import target
-from stagingest.api.target import TargetOptions
 from stagingest.errors import TargetError, UsageError
 from stagingest.loading.loader import load
 from stagingest.model.chunk import Chunk
 from stagingest.model.task import Outcome
+from stagingest.targets import TargetOptions
 from stagingest.targets.postgres import sql
 from stagingest.targets.postgres.connection import PostgresConnection, completed, shown
 from stagingest.targets.postgres.target import Postgres

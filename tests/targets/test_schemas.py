@@ -16,12 +16,12 @@ from loadlab import BARS, NOON, SIP, Staging, all_rows, ask, bar, window
 from targetlab import KINDS, Kind
 
 import stagingest
-from stagingest.api.target import TargetOptions
 from stagingest.errors import StagingError, TargetError
 from stagingest.loading.loader import load
 from stagingest.model.chunk import Chunk, Series
 from stagingest.model.datasets import DATASETS, Column, Dataset
 from stagingest.staging.manifest import Manifest
+from stagingest.targets import TargetOptions
 
 NEEDS = {"postgres": [pytest.mark.postgres]}
 OLD = DATASETS["stock-bars"]
