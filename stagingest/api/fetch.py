@@ -15,6 +15,7 @@ from stagingest.planning.fetch_options import FetchOptions
 from stagingest.system import platform
 
 if TYPE_CHECKING:
+    from stagingest.fetching.run import MakeExecutor
     from stagingest.fetching.summary import FetchSummary
     from stagingest.fetching.supervisor import Listener
     from stagingest.planning.request import Query, ResolvedQuery
@@ -92,6 +93,7 @@ def fetch(
     max_minutes: float | None = None,
     fail_fast: bool = False,
     log_rate_limits: bool = False,
+    executor: "MakeExecutor | None" = None,
     environ: Mapping[str, str] | None = None,
     listener: "Listener | None" = None,
     clock: Callable[[], datetime] = platform.utc_now,
@@ -113,6 +115,7 @@ def fetch(
         max_requests, max_chunks, max_minutes: where the run ends by itself, with what it has; the same call continues.
         log_rate_limits: have the listener told every second what the limiter does.
         fail_fast: end at the first chunk that is neither staged nor empty.
+        executor: makes where tasks run instead of worker processes, see `stagingest.fetching.pool.executor`.
         environ: keys and base URLs; os.environ by default.
         listener: told how it goes.
         clock: the time, UTC.
@@ -149,6 +152,7 @@ def fetch(
         jobs.rates(max_rps, question), realtime, resume, gzip,
         RunLimits(max_requests, max_chunks, max_minutes, fail_fast),
         query.few, log_rate_limits, _elsewhere(db, question), question.sweep,
+        executor,
     )  # fmt: skip
     return Fetched(question, run.fetch(question.jobs, options, listener or Silent(), clock))
 

@@ -6,9 +6,10 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from stagingest.fetching.messages import Heartbeat
+from stagingest.fetching.pool.executor import TaskExecutor
 from stagingest.fetching.worker.tasks import fetch_chunk
 from stagingest.model.chunk import Chunk
 from stagingest.model.task import Cost, Task, TaskResult
@@ -16,13 +17,6 @@ from stagingest.planning import due
 
 # The rate and the latency that matter are those of the last seconds.
 RECENTLY_S = 10
-
-
-class Pool(Protocol):
-    """What the supervisor needs of an executor."""
-
-    def submit(self, fn: Callable[[Task], TaskResult], arg: Task, /) -> Future[TaskResult]:
-        """Hand a task to a worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +32,8 @@ class Workers:
         realtime: ask up to now.
     """
 
-    pool: Pool
-    alone: Callable[[], Pool]
+    pool: TaskExecutor
+    alone: Callable[[], TaskExecutor]
     capacity: int
     fixed: bool
     cpu_slots: int

@@ -16,6 +16,7 @@ from stagingest.fetching import recovery
 from stagingest.fetching.commit import RunContext
 from stagingest.fetching.in_flight import Workers
 from stagingest.fetching.messages import WorkerSetup
+from stagingest.fetching.pool.executor import TaskExecutor
 from stagingest.fetching.pool.process_pool import ProcessPool
 from stagingest.fetching.pool.start import warm
 from stagingest.fetching.pool.thread_pool import ThreadPool
@@ -41,6 +42,10 @@ SMALL_JOB_ROWS = 1_000_000
 HUNG_S = 120.0
 
 
+MakeExecutor = Callable[[WorkerSetup, Callable[[object], None]], TaskExecutor]
+"""Makes an executor from what its workers need to know, and who is told what they notify."""
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """How a fetch runs; what it asks is in its jobs.
@@ -59,6 +64,7 @@ class Options:
         few: how many underlyings, contracts and expiries it asks about.
         elsewhere: what a target holds and need not be asked.
         discovery: what goes on with answers of the run.
+        executor: makes where tasks run, None for worker processes or, without any, threads of this one.
     """
 
     root: Path
@@ -74,6 +80,7 @@ class Options:
     log_rate_limits: bool = False
     elsewhere: Elsewhere = field(default_factory=dict)
     discovery: Discovery | None = None
+    executor: MakeExecutor | None = None
 
 
 def fetch(
@@ -132,7 +139,7 @@ class _Run:
         self.id = secrets.token_hex(4)
         self.peak_bytes = 0
         self.cpu_s = 0.0
-        self._pools: list[ProcessPool | ThreadPool] = []
+        self._pools: list[TaskExecutor] = []
         self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def go(self) -> FetchSummary:
@@ -231,7 +238,7 @@ class _Run:
             processes = 0 if rows < SMALL_JOB_ROWS else min(platform.cores(), len(chunks))
         return processes, self.options.lanes or -(-most_lanes() // max(1, processes))
 
-    def _pool(self, processes: int, lanes: int, cpu_slots: int, rate_limits: RunRateLimits) -> ProcessPool | ThreadPool:
+    def _pool(self, processes: int, lanes: int, cpu_slots: int, rate_limits: RunRateLimits) -> TaskExecutor:
         identity, gzip = self.manifest.staging_id, self.options.gzip
         arg = WorkerSetup(
             self.root,
@@ -243,8 +250,10 @@ class _Run:
             gzip,
             rate_limits.quota,
         )
-        pool: ProcessPool | ThreadPool
-        if processes:
+        pool: TaskExecutor
+        if self.options.executor:
+            pool = self.options.executor(arg, self._events.put)
+        elif processes:
             pool = ProcessPool(
                 processes, lanes, setup=setup, setup_arg=arg, preload=PRELOAD,
                 on_note=self._note, hung_after_s=HUNG_S, hold=self.root / "workers.lock",

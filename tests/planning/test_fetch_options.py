@@ -36,7 +36,7 @@ def test_the_datasets_are_those_that_have_tables_and_can_be_asked() -> None:
 
 
 def test_every_declared_keyword_is_one_of_fetch_and_every_keyword_of_fetch_is_declared() -> None:
-    own = {"dataset", "environ", "listener", "clock", "asked"}
+    own = {"dataset", "environ", "listener", "clock", "asked", "executor"}
     explicit = set(inspect.signature(stagingest.fetch).parameters) - own
     only_typed = {"symbols_file", "env_file", "preset", "in_session", "dry_run", "as_json", "fail_if_empty"}
     assert explicit | set(FetchOptions.__annotations__) | only_typed == set(BY_NAME)

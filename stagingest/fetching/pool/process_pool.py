@@ -13,13 +13,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from stagingest.fetching.pool.child import NOTE, TASK, Frame, pack
+from stagingest.fetching.pool.executor import TaskExecutor
 from stagingest.fetching.pool.handle import (
     OnNote,
     PendingCall,
@@ -41,7 +42,7 @@ _STORM_S = 60.0
 _log = logging.getLogger(__name__)
 
 
-class ProcessPool(Executor):
+class ProcessPool(TaskExecutor):
     """Worker processes, each with several lanes (threads).
 
     A slot holds at most `lanes` tasks; the others wait here in the order they came. `submit` takes functions that

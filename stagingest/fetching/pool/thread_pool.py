@@ -3,18 +3,19 @@
 import queue
 import threading
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
+from stagingest.fetching.pool.executor import TaskExecutor
 from stagingest.fetching.pool.handle import OnNote, Setup, cancel
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class ThreadPool(Executor):
-    """Lanes (threads) of this process, for breakpoints and small jobs.
+class ThreadPool(TaskExecutor):
+    """Lanes (threads) of this process, for breakpoints and small jobs; what runs when it is killed ends by itself.
 
     Unlike `ThreadPoolExecutor` it tells those who wait of what `shutdown` cancels, and an exiting interpreter does
     not wait for its threads.
@@ -70,15 +71,3 @@ class ThreadPool(Executor):
         for thread in self._threads:
             if wait and thread is not threading.current_thread():
                 thread.join()
-
-    def kill(self) -> None:
-        """Cancels what is queued; a thread cannot be killed, so what runs is left to end by itself."""
-        self.shutdown(wait=False, cancel_futures=True)
-
-    def cpu_s(self) -> float:
-        """0.0: there is no other process."""
-        return 0.0
-
-    def pids(self) -> tuple[int, ...]:
-        """None: there is no other process."""
-        return ()
