@@ -48,7 +48,9 @@ def sim(
     """
     from stagingest.sim import policy as sim_policy
     from stagingest.sim import server as sim_server
+    from stagingest.sim.imitation import GROUP, Imitation
     from stagingest.sim.market import market as market_market
+    from stagingest.system.plugs import plugged
 
     market = market_market.market_from(symbols, replay=replay, seed=seed)
     policy = sim_policy.Policy(
@@ -56,14 +58,17 @@ def sim(
         latency_s=latency_ms / 1000, page_cap=page_cap,
     )  # fmt: skip
     still = now.replace(tzinfo=UTC) if now else None
-    server = sim_server.Server(market, policy, port=port, clock=lambda: still or datetime.now(UTC))
+    others = tuple(found for _, found in plugged(GROUP, Imitation, "imitation"))
+    server = sim_server.Server(market, policy, port=port, clock=lambda: still or datetime.now(UTC), imitations=others)
+    variables = [each.variables for each in (*sim_server.OURS, *others)]
     prices = "replayed" if replay else "generated"
     for name in market.skipped:
         output.say(f"Not replayed, its columns are of no known shape: {name}")
-    output.out(f"# imitation of Alpaca and Massive; its prices are {prices}")
-    for name in ("APCA_API_DATA_URL", "APCA_API_BASE_URL", "MASSIVE_API_BASE_URL"):
+    more = "".join(f", {each.name}" for each in others)
+    output.out(f"# imitation of Alpaca and Massive{more}; its prices are {prices}")
+    for name in dict.fromkeys(name for urls, _ in variables for name in urls):
         output.out(f"export {name}={server.url}")
-    for name in ("APCA_API_KEY_ID", "APCA_API_SECRET_KEY", "MASSIVE_API_KEY"):
+    for name in dict.fromkeys(name for _, keys in variables for name in keys):
         output.out(f"export {name}=any")
     output.out()
     sys.stdout.flush()

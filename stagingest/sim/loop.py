@@ -10,9 +10,8 @@ import socket
 import struct
 import threading
 import time
-from base64 import b64decode
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -243,11 +242,10 @@ def _forget(outbox: deque[memoryview], size: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """The names of the headers, and the few values that matter; a bearer token is key and secret at once."""
+    """The names of the headers, their values by name in small letters, and what two of them say."""
 
     names: tuple[str, ...]
-    key: str
-    secret: str
+    values: Mapping[str, str]
     gzip: bool
     close: bool
 
@@ -257,28 +255,12 @@ def fields(head: bytes) -> Fields:
     """What the header lines of a request say."""
     pairs = [line.partition(":") for line in head.decode("latin-1").split("\r\n") if line]
     values = {name.lower(): value.strip() for name, _, value in pairs}
-    key, secret = _credentials(values)
     return Fields(
         names=tuple(name for name, _, _ in pairs),
-        key=key,
-        secret=secret,
+        values=values,
         gzip="gzip" in values.get("accept-encoding", ""),
         close=values.get("connection", "").lower() == "close",
     )
-
-
-def _credentials(values: dict[str, str]) -> tuple[str, str]:
-    """Key id and secret; a bearer token stands for both."""
-    scheme, _, given = values.get("authorization", "").partition(" ")
-    if scheme == "Bearer":
-        return given, given
-    if scheme == "Basic":
-        try:
-            key, _, secret = b64decode(given, validate=True).decode().partition(":")
-        except ValueError:
-            return "", ""
-        return key, secret
-    return values.get("apca-api-key-id", ""), values.get("apca-api-secret-key", "")
 
 
 @lru_cache(maxsize=8)

@@ -2,7 +2,7 @@
 
 import re
 from base64 import b64decode, b64encode, urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
@@ -112,6 +112,20 @@ class ContractsAsk:
     deliverables: bool
     limit: int
     offset: int
+
+
+def bearer(headers: Mapping[str, str]) -> tuple[str, str] | None:
+    """Key id and secret in an `authorization` header: a bearer token stands for both; None where there is none."""
+    scheme, _, given = headers.get("authorization", "").partition(" ")
+    if scheme == "Bearer":
+        return given, given
+    if scheme != "Basic":
+        return None
+    try:
+        key, _, secret = b64decode(given, validate=True).decode().partition(":")
+    except ValueError:
+        return "", ""
+    return key, secret
 
 
 def bars_ask(query: Query, now: datetime, *, single: str = "", option: bool = False) -> BarsAsk:

@@ -7,18 +7,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from types import TracebackType
-from urllib.parse import parse_qsl
 
 import orjson
 
-from stagingest.sim.answers.alpaca import JSON, Answer, host_of, refused, refused_by_massive, split_target
+from stagingest.sim.answers.alpaca import DATA, TRADING
 from stagingest.sim.answers.cache import Prepared, Shelf
+from stagingest.sim.answers.massive import MASSIVE
 from stagingest.sim.faults import PAGES, WIRES, Faults, Response, Wire, sent
+from stagingest.sim.imitation import JSON, Answer, Imitation, imitation_of, split_target
 from stagingest.sim.loop import Fields, Loop, fields, http_date
 from stagingest.sim.market.calendar import utc_now
 from stagingest.sim.market.market import Market
 from stagingest.sim.policy import Fault, Limits, Policy
-from stagingest.sim.questions import HOST
+from stagingest.sim.questions import HOST, Refusal
+
+OURS = (DATA, TRADING, MASSIVE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,7 @@ class Server:
         port: 0 for any free one.
         clock: the provider's time, aware; bars end there, and `Date` tells it.
         ticks: seconds that always run, for rate budgets and the log.
+        imitations: hosts of further providers.
     """
 
     def __init__(
@@ -65,8 +69,10 @@ class Server:
         port: int = 0,
         clock: Callable[[], datetime] = utc_now,
         ticks: Callable[[], float] = time.monotonic,
+        imitations: tuple[Imitation, ...] = (),
     ) -> None:
         self.market = market
+        self._imitations = (*OURS, *imitations)
         self._clock = clock
         self._ticks = ticks
         self.behave(policy or Policy())
@@ -116,7 +122,7 @@ class Server:
         self.policy = policy
         self._limits = Limits(policy)
         self._faults = Faults(policy.faults)
-        self._shelf = Shelf(self.market, policy)
+        self._shelf = Shelf(self.market, policy, self._imitations)
 
     @property
     def hung(self) -> threading.Event:
@@ -185,29 +191,16 @@ class Server:
     def _decide(self, target: str, told: Fields, now: datetime, tick_s: float) -> tuple[int, str, Wire]:
         """Status, kind of fault or '', and what is sent."""
         headers: tuple[tuple[str, str], ...] = (("Date", http_date(int(now.timestamp()))),)
-        path, query = target.partition("?")[::2]
-        if host_of(path) == "massive":
-            return self._decide_for_massive(target, query, told, now, tick_s, headers)
-        if not self._admitted(told):
-            return self._say(refused(self.policy.forbidden_status, "forbidden."), headers)
-        verdict = self._limits.take(told.key, host_of(path), tick_s, now.timestamp())
-        limited = headers + verdict.headers
+        imitation = imitation_of(target, self._imitations)
+        key, secret = imitation.key(told.values, target)
+        if not imitation.admits(self.policy, key, secret):
+            status = imitation.key_status or self.policy.forbidden_status
+            return self._say(imitation.refused(Refusal(status, imitation.forbidden)), headers)
+        verdict = self._limits.take(key, imitation.name, tick_s, now.timestamp())
+        limited = headers + verdict.headers if imitation.tells_rate else headers
         if not verdict.allowed:
-            return self._say(refused(429, "too many requests."), limited)
+            return self._say(imitation.refused(Refusal(429, imitation.limited)), limited)
         return self._served(target, told, now, headers, limited)
-
-    def _decide_for_massive(
-        self, target: str, query: str, told: Fields, now: datetime, tick_s: float, headers: tuple[tuple[str, str], ...]
-    ) -> tuple[int, str, Wire]:
-        """The same with one key, as bearer token or `apiKey`, and never a word about the rate."""
-        key = told.key or dict(parse_qsl(query)).get("apiKey", "")
-        accepted = self.policy.keys is None or any(key == secret for _, secret in self.policy.keys)
-        if not (key and accepted):
-            return self._say(refused_by_massive(401, "Unknown API Key"), headers)
-        if not self._limits.take(key, "massive", tick_s, now.timestamp()).allowed:
-            said = "You've exceeded the maximum requests per minute, please wait or upgrade your subscription."
-            return self._say(refused_by_massive(429, said), headers)
-        return self._served(target, told, now, headers, headers)
 
     def _served(
         self,
@@ -246,13 +239,6 @@ class Server:
 
     def _reply(self, found: Prepared, headers: tuple[tuple[str, str], ...]) -> Response:
         return Response(found.answer.status, found.body, headers, found.answer.content_type, found.gzipped)
-
-    def _admitted(self, told: Fields) -> bool:
-        keys = self.policy.keys
-        if keys is None:
-            return bool(told.key and told.secret)
-        bearer = told.key == told.secret and any(told.secret == secret for _, secret in keys)
-        return bearer or (told.key, told.secret) in keys
 
     def _fault(self, path: str, target: str) -> Fault | None:
         if not self.policy.faults:

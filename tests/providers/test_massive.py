@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,13 @@ from stagingest.planning import due as planning_due
 from stagingest.providers import catalog
 from stagingest.providers.endpoint import may_be_cut
 from stagingest.providers.massive.endpoints import MassiveOptionBars, MassiveOptionContracts, MassiveStockBars, ticker
+from stagingest.sim import imitation as sim_imitation
 from stagingest.sim import policy as sim_policy
 from stagingest.sim import server as sim_server
-from stagingest.sim.answers.alpaca import answer
 from stagingest.sim.market import market
+from stagingest.sim.server import OURS
+
+answer = partial(sim_imitation.answer, imitations=OURS)
 
 STOCKS, OPTIONS, CONTRACTS_OF = MassiveStockBars(), MassiveOptionBars(), MassiveOptionContracts()
 OCC = "AAPL240621C00190000"

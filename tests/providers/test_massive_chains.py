@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,12 @@ from stagingest.model.chunk import Chunk
 from stagingest.model.page import Page
 from stagingest.model.windows import Window
 from stagingest.providers.massive.endpoints import MassiveOptionSnapshots
+from stagingest.sim import imitation as sim_imitation
 from stagingest.sim import policy as sim_policy
-from stagingest.sim.answers.alpaca import answer
 from stagingest.sim.market import market
+from stagingest.sim.server import OURS
+
+answer = partial(sim_imitation.answer, imitations=OURS)
 
 CHAIN = MassiveOptionSnapshots()
 ASKED = Chunk(CHAIN.canonical({}), ("SPY",), Window(date(2024, 6, 3), date(2024, 6, 4)))

@@ -2,6 +2,7 @@
 
 from base64 import b64decode, b64encode
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from urllib.parse import quote, urlencode
 
 import orjson
@@ -9,8 +10,11 @@ import pytest
 from simlab import MARKET, NOON, bars_target
 
 from stagingest.model import calendar
-from stagingest.sim.answers.alpaca import answer
+from stagingest.sim import imitation as sim_imitation
 from stagingest.sim.policy import Policy
+from stagingest.sim.server import OURS
+
+answer = partial(sim_imitation.answer, imitations=OURS)
 
 JANUARY = len(list(calendar.between(date(2024, 1, 1), date(2024, 2, 1))))
 

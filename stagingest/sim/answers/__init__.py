@@ -1,4 +1,4 @@
 """What the imitation answers, per provider.
 
-Imports: errors model.calendar sim.questions sim.policy sim.faults sim.market
+Imports: errors model.calendar sim.imitation sim.questions sim.policy sim.faults sim.market
 """

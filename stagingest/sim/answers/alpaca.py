@@ -1,98 +1,53 @@
-"""From a request to its answer: a function of market, policy and time."""
+"""Alpaca's two hosts: answers as a function of market, policy and time."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 import orjson
 
-from stagingest.sim.answers import chains, massive_bars, massive_contracts
+from stagingest.sim.answers import chains
+from stagingest.sim.imitation import Answer, Headers, Imitation
 from stagingest.sim.market.bars import Bars
 from stagingest.sim.market.calendar import Moment, stamp
 from stagingest.sim.market.contracts import ListedContract
 from stagingest.sim.market.market import Market
 from stagingest.sim.policy import Policy, next_member, rows_member
-from stagingest.sim.questions import BarsAsk, ContractsAsk, Query, Refusal, Token, bars_ask, contracts_ask, offset_token
+from stagingest.sim.questions import (
+    BarsAsk,
+    ContractsAsk,
+    Query,
+    Refusal,
+    Token,
+    bars_ask,
+    bearer,
+    contracts_ask,
+    offset_token,
+)  # fmt: skip
 
 _RECENT = timedelta(minutes=15)
 _CONTRACTS = "/v2/options/contracts"
 _STOCKS = "/v2/stocks/"
-_CHAINS = "/v3/snapshot/options/"
 _SNAPSHOTS = "/v1beta1/options/snapshots"
-JSON = "application/json; charset=UTF-8"
+_KEYS = ("APCA_API_KEY_ID", "APCA_API_SECRET_KEY")
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A response.
-
-    Args:
-        status: of HTTP.
-        body: identity encoded.
-        rows: data rows in it.
-        lasting: how long the same request gets the same answer: for the `day`, the `minute`, or not (`never`).
-        content_type: of the body.
-    """
-
-    status: int
-    body: bytes
-    rows: int = 0
-    lasting: str = "day"
-    content_type: str = JSON
+def _key(headers: Headers, target: str) -> tuple[str, str]:
+    return bearer(headers) or (headers.get("apca-api-key-id", ""), headers.get("apca-api-secret-key", ""))
 
 
-def host_of(path: str) -> str:
-    """Which host serves a path: Alpaca's `data` or `trading`, or `massive`."""
-    if path.startswith(("/v3/", "/v2/aggs/")):
-        return "massive"
-    return "trading" if path.startswith("/v2/options") else "data"
+def _refused(refusal: Refusal) -> Answer:
+    code = {} if refusal.code is None else {"code": refusal.code}
+    body = orjson.dumps({**code, "message": refusal.message})
+    return Answer(refusal.status, body, lasting="never" if refusal.status == 403 else "day")
 
 
-def split_target(target: str) -> tuple[str, tuple[tuple[str, str], ...]]:
-    """Path and decoded query of a request target."""
-    parts = urlsplit(target)
-    return unquote(parts.path), tuple(parse_qsl(parts.query, keep_blank_values=True))
+def _refused_trading(refusal: Refusal) -> Answer:
+    code = 40010001 if refusal.status == 400 else None
+    return _refused(Refusal(refusal.status, refusal.message, refusal.code or code))
 
 
-def refused(status: int, message: str, code: int | None = None, lasting: str = "day") -> Answer:
-    """An error as the provider writes it."""
-    body: dict[str, object] = {"message": message} if code is None else {"code": code, "message": message}
-    return Answer(status, orjson.dumps(body), lasting=lasting)
-
-
-def refused_by_massive(status: int, message: str, lasting: str = "day") -> Answer:
-    """An error as Massive writes it."""
-    word, name = {403: ("NOT_AUTHORIZED", "message"), 404: ("NOT_FOUND", "message")}.get(status, ("ERROR", "error"))
-    body = {"status": word, "request_id": "708a1c2b3d4e5f60718293a4b5c6d7e8", name: message}
-    return Answer(status, orjson.dumps(body), lasting=lasting)
-
-
-def answer(market: Market, policy: Policy, target: str, now: datetime) -> Answer:
-    """The answer to `GET target` at the aware instant `now`, to a client with a good key."""
-    if len(target) > policy.most_target_bytes:
-        return Answer(414, b"Request-URI Too Large", content_type="text/plain")
-    path, pairs = split_target(target)
-    query = dict(pairs)
-    try:
-        found = _routed(market, policy, path, query, now)
-    except Refusal as error:
-        if host_of(path) == "massive":
-            return refused_by_massive(error.status, error.message, "never" if error.status == 403 else "day")
-        code = error.code or (40010001 if host_of(path) == "trading" else None)
-        return refused(error.status, error.message, code, "never" if error.status == 403 else "day")
-    unknown = b"404 page not found" if host_of(path) == "massive" else b"Not Found"
-    return found or Answer(404, unknown, content_type="text/plain")
-
-
-def _routed(market: Market, policy: Policy, path: str, query: Query, now: datetime) -> Answer | None:
+def _data(market: Market, policy: Policy, path: str, query: Query, now: datetime) -> Answer | None:
     moment = Moment.at(now)
-    if host_of(path) == "massive":
-        return _massive(market, policy, path, query, now, moment)
-    if path == _CONTRACTS:
-        return _contracts(market, policy, contracts_ask(query, moment.today), moment)
-    if path.startswith(f"{_CONTRACTS}/"):
-        return _contract(market, path.removeprefix(f"{_CONTRACTS}/"), moment)
     if path == "/v1beta1/options/bars":
         if not policy.opra:
             raise Refusal(403, "OPRA agreement is not signed")
@@ -109,16 +64,12 @@ def _routed(market: Market, policy: Policy, path: str, query: Query, now: dateti
     return None
 
 
-def _massive(market: Market, policy: Policy, path: str, query: Query, now: datetime, moment: Moment) -> Answer | None:
-    if path.startswith(massive_bars.PATH):
-        found = massive_bars.aggregates(market, policy, query, path, now)
-        return Answer(200, *found) if found else None
-    if path == massive_contracts.PATH:
-        return Answer(200, *massive_contracts.contracts(market, policy, query, moment))
-    if path.startswith(f"{massive_contracts.PATH}/"):
-        return Answer(200, *massive_contracts.contract(market, path.removeprefix(f"{massive_contracts.PATH}/"), moment))
-    if path.startswith(_CHAINS) and path.count("/") == _CHAINS.count("/"):
-        return Answer(200, *chains.massive(market, policy, query, path, now), "minute")
+def _trading(market: Market, policy: Policy, path: str, query: Query, now: datetime) -> Answer | None:
+    moment = Moment.at(now)
+    if path == _CONTRACTS:
+        return _contracts(market, policy, contracts_ask(query, moment.today), moment)
+    if path.startswith(f"{_CONTRACTS}/"):
+        return _contract(market, path.removeprefix(f"{_CONTRACTS}/"), moment)
     return None
 
 
@@ -241,3 +192,7 @@ def _contract(market: Market, symbol: str, moment: Moment) -> Answer:
     if not found:
         raise Refusal(404, f"option contract {symbol} not found", 40410000)
     return Answer(200, orjson.dumps(found.row(moment.today, deliverables=True)), 1)
+
+
+DATA = Imitation("data", ("/",), _key, _data, (("APCA_API_DATA_URL",), _KEYS), _refused)
+TRADING = Imitation("trading", ("/v2/options",), _key, _trading, (("APCA_API_BASE_URL",), _KEYS), _refused_trading)

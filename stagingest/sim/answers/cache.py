@@ -5,8 +5,8 @@ from collections import OrderedDict
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from stagingest.sim.answers.alpaca import Answer, answer
 from stagingest.sim.faults import Response
+from stagingest.sim.imitation import Answer, Imitation, answer
 from stagingest.sim.market.calendar import Moment
 from stagingest.sim.market.market import Market
 from stagingest.sim.policy import Policy
@@ -36,16 +36,17 @@ class Prepared:
 class Shelf:
     """The prepared answers of a market under a policy; the most recently used ones, up to `cache_bytes`."""
 
-    def __init__(self, market: Market, policy: Policy) -> None:
+    def __init__(self, market: Market, policy: Policy, imitations: tuple[Imitation, ...]) -> None:
         self._market = market
         self._policy = policy
+        self._imitations = imitations
         self._held: OrderedDict[tuple[str, bool], Prepared] = OrderedDict()
         self._bytes = 0
         self._minute: tuple[int, Moment] | None = None
 
     def answer(self, target: str, now: datetime) -> Answer:
         """The answer to a request, made anew."""
-        return answer(self._market, self._policy, target, now)
+        return answer(self._market, self._policy, target, now, self._imitations)
 
     def get(self, target: str, now: datetime, *, gzip: bool) -> Prepared:
         """The answer to a request at `now`, made when none is held that is still true."""
