@@ -17,7 +17,7 @@ from stagingest.http.rate import Feedback
 from stagingest.planning import due
 from stagingest.providers import catalog, hosts
 from stagingest.providers.endpoint import Endpoint, Host, smallest
-from stagingest.staging import preflight
+from stagingest.staging import directory, preflight
 from stagingest.staging.manifest import Manifest
 from stagingest.system import locks, paths
 from stagingest.system import platform as system_platform
@@ -104,7 +104,7 @@ def _directory(root: Path) -> Iterator[Check]:
             manifest.check()
             yield Check("manifest", OK, f"whole, staging id {manifest.staging_id}")
     except StagingestError as error:
-        if not (root / Manifest.file).exists() and next(root.glob("data/*/*/*.parquet"), None):
+        if not (root / Manifest.file).exists() and directory.strays(root):
             command = f"stagingest repair --staging {shlex.quote(str(root))}"
             yield Check("manifest", FAIL, f"{root} holds staged files and no manifest. Run `{command}`.", 1)
         elif not (root / Manifest.file).exists():

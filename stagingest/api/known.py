@@ -15,6 +15,7 @@ from stagingest.planning import contracts as planning_contracts
 from stagingest.planning.fetch_options import takes
 from stagingest.planning.request import KnownState, Query
 from stagingest.providers import catalog
+from stagingest.staging import storage
 from stagingest.staging.manifest import Manifest, has_manifest
 
 # A weekend and a holiday; an older close says nothing of where the price is now.
@@ -132,7 +133,8 @@ def _staged_closes(root: Path, provider: str, wanted: set[str]) -> Iterator[tupl
     import pyarrow.parquet as pq
 
     for entry in _newest(root, provider, wanted):
-        table = pq.read_table(root / entry.path, columns=["symbol", "ts", "close"], partitioning=None)
+        place = storage.at(root).address(entry.path)
+        table = pq.read_table(place, columns=["symbol", "ts", "close"], partitioning=None)
         rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
         yield from ((symbol, Close(ts, close)) for symbol, ts, close in rows if symbol in wanted)
 

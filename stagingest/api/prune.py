@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from stagingest.errors import TargetError
 from stagingest.model.task import Entry, Outcome
 from stagingest.providers import catalog
+from stagingest.staging import storage
 from stagingest.staging.manifest import Manifest
-from stagingest.system import disk
 from stagingest.system.locks import Lock
 from stagingest.targets import Target
 
@@ -55,12 +55,11 @@ def prune(staging: str | Path = "staging", *, loaded_in: str | Path, how: "Targe
             staged = [entry for entry in manifest.entries() if entry.outcome is Outcome.STAGED and entry.path]
             loaded = [entry for entry in staged if (entry.seq, entry.sha256) in taken]
             gone = [entry for entry in loaded if not _needed(entry)]
+            for entry in gone:
+                storage.at(root).address(entry.path)  # whoever wrote the manifest, nothing outside is removed
             # The manifest first: a kill leaves files that belong to nobody, which the next fetch moves aside.
             manifest.prune(entry.seq for entry in gone)
-        for entry in gone:
-            disk.remove(root / entry.path)
-        for folder in {(root / entry.path).parent for entry in gone}:
-            disk.sync_folder(folder)
+        storage.at(root).remove(entry.path for entry in gone)
     return Pruned(len(gone), sum(entry.bytes for entry in gone), len(staged) - len(loaded), len(loaded) - len(gone))
 
 

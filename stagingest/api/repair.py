@@ -21,7 +21,7 @@ from stagingest.model.task import Outcome, PartFile, Task, TaskResult
 from stagingest.model.windows import Window
 from stagingest.planning.adjusted import has_moved
 from stagingest.providers import catalog
-from stagingest.staging import directory
+from stagingest.staging import directory, storage
 from stagingest.staging.loads import Loads
 from stagingest.staging.manifest import Commit, Manifest
 from stagingest.system import disk
@@ -63,7 +63,7 @@ def repair(staging: str | Path = "staging") -> Repaired:
         HeldError: somebody works in it.
     """
     root = Path(staging)
-    if not (root / "data").is_dir():
+    if not (root / storage.DATA).is_dir():
         raise StagingError(f"{root} is no staging directory: it has no data folder.", "Name one with --staging.")
     with ExitStack() as stack:
         for name, what in _LOCKS:
@@ -122,14 +122,14 @@ def _rebuilt(root: Path, why: str) -> Repaired:
     disk.sync_folder(root)
     shutil.rmtree(written.parent)
     for path in aside:
-        disk.rename(root / path, root / "orphans" / Path(path).name)
+        storage.at(root).move(path, storage.ORPHANS)
     rows = sum(commit.result.part.rows for commit in commits if commit.result.part)
     return Repaired(True, why, len(commits), rows, aside)
 
 
 def _written(root: Path, identity: str, commits: Sequence[Commit]) -> Path:
     """A whole new manifest beside the old one: a kill leaves the old one, none, or the new one, never a part of one."""
-    place = root / "quarantine" / "rebuilt"
+    place = root / storage.QUARANTINE / "rebuilt"
     shutil.rmtree(place, ignore_errors=True)
     disk.make_folder(place)
     with Manifest.write(place) as manifest, manifest.transaction():
@@ -152,12 +152,12 @@ def _known_seq(root: Path, identity: str) -> int:
 def _retire(root: Path) -> None:
     """Move the old manifest and its log away."""
     number = 1
-    while (root / "quarantine" / f"{Manifest.file}.{number}").exists():
+    while (root / storage.QUARANTINE / f"{Manifest.file}.{number}").exists():
         number += 1
     for suffix in ("", "-wal", "-shm"):
         source = root / f"{Manifest.file}{suffix}"
         if source.exists():
-            disk.rename(source, root / "quarantine" / f"{Manifest.file}.{number}{suffix}")
+            disk.rename(source, root / storage.QUARANTINE / f"{Manifest.file}.{number}{suffix}")
 
 
 def _record(manifest: Manifest, commits: Iterable[Commit]) -> None:
@@ -179,7 +179,7 @@ def _record(manifest: Manifest, commits: Iterable[Commit]) -> None:
 
 def _read(root: Path, path: str) -> _Read:
     """The entry of a file. Raises what a file that is none of ours raises."""
-    data = (root / path).read_bytes()
+    data = storage.at(root).read(path)
     table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
     said = {
         name.decode().removeprefix("stagingest."): text.decode()

@@ -11,6 +11,7 @@ from stagingest.model.calendar import day, instant
 from stagingest.model.datasets import DATASETS, Dataset, arrow_schema, check_schema, widened
 from stagingest.model.task import Entry
 from stagingest.model.windows import Window
+from stagingest.staging import storage
 from stagingest.staging.manifest import Manifest, has_manifest
 
 if TYPE_CHECKING:
@@ -176,8 +177,9 @@ def _rows(root: Path, data: Dataset, wanted: RowFilter, group: Sequence[Entry]) 
     from stagingest.targets.parquet.partitions import merged
 
     condition = _condition(data, wanted)
+    files = storage.at(root)
     tables = [
-        widened(pq.read_table(root / entry.path, partitioning=None, filters=condition), data, entry.schema)
+        widened(pq.read_table(files.address(entry.path), partitioning=None, filters=condition), data, entry.schema)
         for entry in group
     ]
     if len(tables) == 1:

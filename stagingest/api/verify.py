@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stagingest.errors import StagingError
 from stagingest.loading.source import NEVER_LOADED, damage, dataset_of, is_in, item_of
 from stagingest.model.task import Entry, Outcome
-from stagingest.staging import directory
+from stagingest.staging import directory, storage
 from stagingest.staging.manifest import Manifest
 from stagingest.system import locks
 from stagingest.targets import Target
@@ -64,8 +65,14 @@ def verify(
 
 def _of_files(root: Path, identity: str, entries: list[Entry]) -> Iterator[Disagreement]:
     for entry in entries:
-        if entry.path and (why := damage(item_of(identity, root, entry))):
-            cure = f"remove it ({shlex.join(['rm', '-f', str(root / entry.path)])}); the same fetch asks for it again"
+        try:
+            why = damage(item_of(identity, root, entry))
+        except StagingError as error:
+            yield Disagreement(error.message, error.next_step)
+            continue
+        if why:
+            command = shlex.join(["rm", "-f", storage.at(root).address(entry.path)])
+            cure = f"remove it ({command}); the same fetch asks for it again"
             yield Disagreement(f"{entry.path} {why}", cure)
 
 

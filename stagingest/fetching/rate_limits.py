@@ -11,6 +11,7 @@ from stagingest.http.rate import RateState
 from stagingest.http.rate_limiter import LimiterSpec, RequestQuota, SharedLimiter
 from stagingest.model.chunk import to_json
 from stagingest.providers import catalog, hosts
+from stagingest.staging import storage
 from stagingest.system import paths
 
 
@@ -39,7 +40,7 @@ class RunRateLimits:
         requests: int | None,
         say: Callable[[str], None] | None,
     ) -> None:
-        own = root / "tmp"
+        own = root / storage.PARTS
         capped = {name: max_rps[name] for name in endpoints if name in max_rps}
         self.endpoint_limits = {
             name: LimiterSpec(own / f"{run}.{name.replace('/', '.')}.permit", rate, rate, rate)

@@ -9,6 +9,7 @@ from typing import Self
 from stagingest.model.chunk import Chunk
 from stagingest.model.datasets import Dataset, dataset
 from stagingest.model.task import Entry, Outcome
+from stagingest.staging import storage
 from stagingest.staging.loads import Loads
 from stagingest.staging.manifest import Manifest
 from stagingest.targets.batch import StagedEntry
@@ -70,8 +71,9 @@ class Staged:
 
 
 def item_of(staging_id: str, root: Path, entry: Entry) -> StagedEntry:
-    """The entry of the staging directory at `root` as a target takes it."""
-    return StagedEntry(staging_id, root.absolute(), dataset_of(entry), entry)
+    """The entry of the staging directory at `root` as a target takes it. Raises StagingError for a path elsewhere."""
+    address = storage.at(root.absolute()).address(entry.path) if entry.path else ""
+    return StagedEntry(staging_id, address, dataset_of(entry), entry)
 
 
 def dataset_of(entry: Entry) -> Dataset:
@@ -91,10 +93,10 @@ def damage(item: StagedEntry) -> str:
 
     DuckDB reads a flipped bit without a word, so size and SHA-256 are compared before it sees the file.
     """
-    if item.file is None:
+    if not item.file:
         return ""
     try:
-        with item.file.open("rb") as file:
+        with open(item.file, "rb") as file:
             size = file.seek(0, 2)
             if size != item.entry.bytes:
                 return f"has {size} bytes where the manifest says {item.entry.bytes}"

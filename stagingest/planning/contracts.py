@@ -8,6 +8,7 @@ from pathlib import Path
 
 from stagingest.model.option_symbol import OptionSymbol
 from stagingest.model.task import Entry, Outcome
+from stagingest.staging import storage
 
 _MILLI = Decimal("0.001")
 
@@ -91,10 +92,11 @@ def staged_contracts(root: Path, entries: Iterable[Entry], endpoint: str, underl
 
     wanted = set(underlyings)
     found: set[tuple[str, date, str]] = set()
+    files = storage.at(root)
     for entry in newest_listings(entries, endpoint):
         if wanted.isdisjoint(entry.chunk.symbols):
             continue
-        table = pq.read_table(root / entry.path, columns=["underlying", "expiry", "contract_symbol"])
+        table = pq.read_table(files.address(entry.path), columns=["underlying", "expiry", "contract_symbol"])
         found.update(zip(*(column.to_pylist() for column in table.columns), strict=True))
     return contracts(found, wanted)
 
@@ -106,7 +108,7 @@ def underlyings(root: Path, entries: Iterable[Entry], endpoint: str, after: date
 
     found: set[str] = set()
     for entry in newest_listings(entries, endpoint):
-        table = pq.read_table(root / entry.path, columns=["underlying", "expiry"])
+        table = pq.read_table(storage.at(root).address(entry.path), columns=["underlying", "expiry"])
         found.update(pc.unique(table["underlying"].filter(pc.greater_equal(table["expiry"], after))).to_pylist())
     return found
 

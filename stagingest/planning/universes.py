@@ -14,6 +14,7 @@ from stagingest.model.datasets import dataset
 from stagingest.model.task import Entry
 from stagingest.model.windows import Window
 from stagingest.providers.user import UniverseMembers
+from stagingest.staging import storage
 from stagingest.staging.manifest import Manifest, has_manifest
 
 MEMBERS = dataset(UniverseMembers.dataset)
@@ -45,7 +46,8 @@ def members(root: Path, name: str) -> list[Member]:
     newest = newest_entries(root)
     if name not in newest:
         raise UsageError(f"There is no universe {name!r} in {root}.", _nearest(name, newest))
-    table = pq.read_table(root / newest[name].path, columns=["symbol", "added_date", "removed_date"], partitioning=None)
+    place = storage.at(root).address(newest[name].path)
+    table = pq.read_table(place, columns=["symbol", "added_date", "removed_date"], partitioning=None)
     return [Member(*row) for row in zip(*(column.to_pylist() for column in table.columns), strict=True)]
 
 

@@ -3,16 +3,17 @@
 import json
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stagingest.errors import StagingError
 from stagingest.model.task import PartFile
-from stagingest.staging.parts import part_path
+from stagingest.staging import storage
 from stagingest.system import disk
 
-_FOLDERS = ("tmp", "data", "quarantine", "orphans", "log")
+_FOLDERS = (*storage.FOLDERS, "log")
 _GLOB = set("[]*?")
 
 
@@ -43,17 +44,8 @@ def publish_parts(root: Path, folder: str, parts: Sequence[PartFile]) -> list[st
     again (the kernel marks the pages clean): StagingError stops the run and the chunks stay open, and so does OSError
     when the disk is full.
     """
-    place = root / "data" / folder
-    paths = []
     try:
-        for path in (place.parent, place):
-            disk.make_folder(path)
-        disk.sync([part_path(root, part.name) for part in parts])
-        for part in parts:
-            target = place / f"{part.name}.parquet"
-            disk.rename(part_path(root, part.name), target)
-            paths.append(str(target.relative_to(root)))
-        disk.sync_folder(place)
+        return storage.at(root).publish([part.name for part in parts], folder)
     except OSError as error:
         if error.errno in disk.FULL:
             raise
@@ -61,7 +53,6 @@ def publish_parts(root: Path, folder: str, parts: Sequence[PartFile]) -> list[st
             f"Staged files cannot be made durable in {root}: {error.strerror}.",
             "Nothing staged before is lost; look after the disk and run the same command again.",
         ) from None
-    return paths
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,31 +68,28 @@ def sweep(root: Path, known: Iterable[str]) -> Swept:
 
     Only for the holder of run.lock and of workers.lock, exclusively.
     """
+    files = storage.at(root)
     unended, moved = [], []
-    with os.scandir(root / "tmp") as items:
-        for item in items:
-            if item.name.endswith(".part") and not item.stat(follow_symlinks=False).st_size:
-                unended.append(item.name.partition(".")[0])
-            disk.remove(Path(item.path))
-    for path in map(root.joinpath, strays(root, known)):
-        disk.replace(path, root / "orphans" / path.name)
-        moved.append(path.name)
+    for name, size in list(files.begun()):
+        if not size:
+            unended.append(name.partition(".")[0])
+        files.drop(name)
+    for left in (root / storage.PARTS).iterdir():  # what this machine kept there for the run alone
+        disk.remove(left)
+    for path in strays(root, known):
+        files.move(path, storage.ORPHANS)
+        moved.append(path.rpartition("/")[2])
     return Swept(tuple(unended), tuple(moved))
 
 
 def strays(root: Path, known: Iterable[str] = ()) -> list[str]:
     """Paths (relative to the root, sorted) of Parquet files below `data/` that are not among the known ones."""
-    found = {str(path.relative_to(root)) for path in (root / "data").rglob("*.parquet")}
-    return sorted(found.difference(known))
+    return sorted(storage.at(root).list().keys() - set(known))
 
 
 def missing(root: Path, files: Iterable[tuple[int, str, int]]) -> dict[int, str]:
     """Entries whose file is absent or of another length: seq -> reason."""
-    sizes: dict[str, int] = {}
-    for folder in (root / "data").glob("*/*"):
-        prefix = str(folder.relative_to(root))
-        with os.scandir(folder) as items:
-            sizes.update((f"{prefix}/{item.name}", item.stat().st_size) for item in items)
+    sizes = storage.at(root).list()
     found = {}
     for seq, path, size in files:
         if path not in sizes:
@@ -113,9 +101,8 @@ def missing(root: Path, files: Iterable[tuple[int, str, int]]) -> dict[int, str]
 
 def set_aside(root: Path, path: str) -> None:
     """Move a damaged file to `quarantine/`, if it is still there."""
-    source = root / path
-    if source.exists():
-        disk.replace(source, root / "quarantine" / source.name)
+    with suppress(FileNotFoundError):
+        storage.at(root).move(path, storage.QUARANTINE)
 
 
 def publish(root: Path, state: object) -> None:

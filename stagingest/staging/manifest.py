@@ -13,6 +13,7 @@ from stagingest.errors import StagingError
 from stagingest.model.chunk import Chunk, Series, to_json
 from stagingest.model.task import Entry, Outcome, Task, TaskResult
 from stagingest.model.windows import Window
+from stagingest.staging import storage
 from stagingest.system.sqlite import Store, reading
 
 # Written by `load`, see `loads`.
@@ -394,7 +395,7 @@ def refuse_lost_manifest(root: Path) -> None:
 
     Raises StagingError naming the command that rebuilds it.
     """
-    if not has_manifest(root) and next((root / "data").rglob("*.parquet"), None):
+    if not has_manifest(root) and storage.at(root).list():
         raise StagingError(
             f"{root} holds staged files and no manifest.",
             f"Run `stagingest repair --staging {shlex.quote(str(root))}`.",

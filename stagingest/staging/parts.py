@@ -1,13 +1,13 @@
 """All of a staging directory that a worker may touch: the wall that keeps the manifest out of its reach."""
 
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stagingest.model.task import PartFile
-from stagingest.system import disk, parquet
+from stagingest.staging import storage
+from stagingest.system import parquet
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,28 +23,22 @@ def write_part(root: Path, name: str, table: "pa.Table", footer: Mapping[str, st
         footer: goes into the file's key-value metadata, so that the manifest can be rebuilt from the files.
     """
     data = parquet.parquet(table, footer)
-    disk.fill(part_path(root, name), data)
+    storage.at(root).write(name, data)
     return PartFile(name, data.size, hashlib.sha256(data).hexdigest(), table.num_rows)
-
-
-def part_path(root: Path, name: str) -> Path:
-    """Where a part of that name is written."""
-    return root / "tmp" / f"{name}.part"
 
 
 def begin_part(root: Path, name: str) -> None:
     """Mark that a task has begun: its part, still empty. One left empty tells of a process that died with it."""
-    disk.create(part_path(root, name))
+    storage.at(root).begin(name)
 
 
 def drop_part(root: Path, name: str) -> None:
     """The task has ended without a file."""
-    disk.remove(part_path(root, name))
+    storage.at(root).drop(name)
 
 
 def keep_body(root: Path, name: str, body: bytes) -> str:
     """Write a body for a person to look at as `quarantine/<name>.body`; that path."""
-    path = f"quarantine/{name}.body"
-    with open(os.open(root / path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as file:
-        file.write(body)
+    path = f"{storage.QUARANTINE}/{name}.body"
+    storage.at(root).keep(path, body)
     return path

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stagingest.errors import StagingError
+from stagingest.staging import storage
 from stagingest.system import disk
 
 # Files a run holds beside two a lane: libraries, logs, the manifest, permit records, pipes.
@@ -107,13 +108,13 @@ def probe(root: Path) -> None:
     Raises StagingError naming the file, its owner and why.
     """
     here = root.stat().st_dev
-    for name in ("tmp", "data"):
+    for name in (storage.PARTS, storage.DATA):
         if (root / name).stat().st_dev != here:
             raise StagingError(
                 f"{root / name} is on another file system than {root}: files cannot be renamed into place.",
                 "Keep the whole staging directory on one.",
             )
-    first, second = root / "tmp" / "probe", root / "data" / "probe"
+    first, second = root / storage.PARTS / "probe", root / storage.DATA / "probe"
     for path in (first, second):
         disk.remove(path)
     path = first

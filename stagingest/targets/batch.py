@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 from stagingest.model.calendar import instant
@@ -23,19 +22,14 @@ class StagedEntry:
 
     Args:
         staging: id of the staging directory.
-        root: its absolute path.
+        file: what its staged file is read from, '' for an entry without rows.
         dataset: what the entry's rows are.
     """
 
     staging: str
-    root: Path
+    file: str
     dataset: Dataset
     entry: Entry
-
-    @property
-    def file(self) -> Path | None:
-        """The staged file, None for an entry without rows."""
-        return self.root / self.entry.path if self.entry.path else None
 
     @property
     def line(self) -> tuple[str, Window]:
@@ -184,7 +178,7 @@ class Group:
 
     def paths(self) -> list[str]:
         """Of the files."""
-        return [str(item.file) for item in self.files]
+        return [item.file for item in self.files]
 
     def bounds(self) -> dict[str, datetime]:
         """`since until` (UTC without zone) around every row of the files."""

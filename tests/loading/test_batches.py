@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,7 +22,7 @@ def item(seq: int, chunk: Chunk, rows: int = 10, staging: str = "one") -> Staged
         seq, chunk, "run", seq, Outcome.STAGED if rows else Outcome.EMPTY, "", True, NOON + seq * timedelta(seconds=1),
         path=f"{seq}.parquet" if rows else "", rows=rows,
     )  # fmt: skip
-    return StagedEntry(staging, Path("/staging"), dataset(chunk.series.endpoint.partition("/")[2]), entry)
+    return StagedEntry(staging, "/staging/file.parquet", dataset(chunk.series.endpoint.partition("/")[2]), entry)
 
 
 def planner(spans: tuple[Span, ...] = (), unexplained: frozenset[str] = frozenset(), seq: int = 0) -> Planner:

@@ -31,7 +31,7 @@ def fill(ask: Ask, registered: Registered, table: Table, batch: Batch, *, replac
 
     Raises TargetError when the files do not hold as many rows as the manifest says.
     """
-    files = {"paths": [str(item.file) for item in batch.files]}
+    files = {"paths": [item.file for item in batch.files]}
     changes: Changes | None = None
     deleted = 0
     if batch.mode is Mode.NEWEST:

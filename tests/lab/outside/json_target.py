@@ -54,7 +54,6 @@ class JsonFile:
     def take(self, batch: Batch) -> Receipt:
         added = 0
         for item in sorted(batch.files, key=lambda item: item.entry.asked_at):
-            assert item.file is not None
             rows = widened(pq.read_table(item.file, partitioning=None), batch.dataset, batch.schema)
             for table in batch.dataset.tables:
                 held = self._held["rows"].setdefault(table.name, {})
