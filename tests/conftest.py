@@ -31,6 +31,10 @@ NEEDS = {
     "namespace": (_namespaces(), "allow `unshare -rm` to mount a disk that fills up"),
     "systemd": (shutil.which("systemd-analyze"), "install systemd to have its own reader check the units"),
     "postgres": (pglab.binaries(), "install postgresql to load into a real server"),
+    "old_duckdb": (
+        os.environ.get("STAGINGEST_OLD_DUCKDB_PYTHON"),
+        "set STAGINGEST_OLD_DUCKDB_PYTHON to a Python that has DuckDB 1.5",
+    ),
     "sdk": (
         os.environ.get("STAGINGEST_SDK_PYTHON"),
         "set STAGINGEST_SDK_PYTHON to a Python that has alpaca-py and massive",
@@ -63,6 +67,12 @@ def realdata() -> Path:
 def sdk_python() -> Path:
     """A Python that has the vendors' own clients; without it the test is NOT RUN."""
     return Path(_need("sdk"))
+
+
+@pytest.fixture
+def old_duckdb_python() -> Path:
+    """A Python that has the oldest DuckDB promised; without it the test is NOT RUN."""
+    return Path(_need("old_duckdb"))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

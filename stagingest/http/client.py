@@ -202,7 +202,7 @@ class _Adapter(HTTPAdapter):
         return self._pools.get(origin) or self._opened(origin)
 
     def _opened(self, origin: str) -> HTTPConnectionPool:
-        scheme, host, port = origin_parts(origin)
+        scheme, host, port = origin_parts(origin, "The base URL")
         with self._lock:
             if origin not in self._pools:
                 manager, options = self.poolmanager, {}

@@ -1,5 +1,6 @@
 """A request for a page and the page itself, as an endpoint gives them, and the origin both are bound to."""
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
@@ -57,17 +58,26 @@ LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 # -- what the user may get wrong ------------------------------------------------------------------------------
 
 
-def origin_parts(origin: str) -> tuple[str, str, int | None]:
-    """Scheme, host and port of a base URL. Raises UsageError."""
+def origin_parts(url: str, named: str, example: str = "https://host") -> tuple[str, str, int | None]:
+    """Scheme, host and port of a base URL: an origin and nothing more, over http on this machine only.
+
+    Args:
+        named: where it is from, as a user knows it.
+
+    Raises UsageError.
+    """
+    refused = UsageError(f"{named} is no base URL.", f"Example: {example}")
     try:
-        parts = urlsplit(origin)
+        parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:
-        raise UsageError("A base URL is not an address.", "Use https://host.") from None
-    if parts.scheme not in ("https", "http") or not host or "@" in parts.netloc or parts.path.strip("/") or parts.query:
-        raise UsageError(f"The base URL of {host!r} is not an origin.", "Use https://host, without path or user.")
+        raise refused from None
+    if parts.scheme not in ("https", "http") or not host or not re.fullmatch("[!-~]+", url):
+        raise refused
+    if "@" in parts.netloc or parts.path.strip("/") or parts.query or parts.fragment:
+        raise refused
     if parts.scheme == "http" and host not in LOOPBACK:
-        raise UsageError(f"The base URL of {host} would send keys over http.", "Use https.")
+        raise UsageError(f"{named} sends keys over http to {host}.", "Use https.")
     return parts.scheme, host, port
 
 

@@ -1,12 +1,10 @@
 """Credentials, base URLs, plans and folders, from the environment and `--env-file`."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
-from stagingest.errors import CredentialsError, UsageError
-from stagingest.model.page import LOOPBACK
+from stagingest.errors import CredentialsError
+from stagingest.model.page import origin_parts
 from stagingest.model.secrets import Secret
 from stagingest.providers import catalog
 from stagingest.providers.endpoint import Host
@@ -63,16 +61,5 @@ def _key(names: tuple[str, ...], environ: Mapping[str, str]) -> Secret:
 
 def _origin(budget: Host, environ: Mapping[str, str]) -> str:
     url = environ.get(budget.url_variable) or budget.url
-    refused = UsageError(f"{budget.url_variable} is no base URL.", f"Example: {budget.url}")
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        raise refused from None
-    if parts.scheme not in ("https", "http") or not host or not re.fullmatch("[!-~]+", url):
-        raise refused
-    if "@" in parts.netloc or parts.path.strip("/") or parts.query or parts.fragment:
-        raise refused
-    if parts.scheme == "http" and host not in LOOPBACK:
-        raise UsageError(f"{budget.url_variable} sends keys over http to {host}.", "Use https.")
+    origin_parts(url, budget.url_variable, budget.url)
     return url.rstrip("/")

@@ -618,6 +618,25 @@ def test_a_database_can_be_opened_by_the_oldest_version_promised(staging: Stagin
     assert tags == ({"storage_version": "v1.5.0+"},)
 
 
+def test_every_table_and_view_of_a_file_made_here_is_read_by_the_oldest_version_promised(
+    staging: Staging, db: Path, old_duckdb_python: Path
+) -> None:
+    staging.bars("A", 0, 2)
+    run(db, staging)
+    names = [name for (name,) in ask(db, "SELECT table_name FROM information_schema.tables ORDER BY 1")]
+    script = (
+        "import duckdb, sys\n"
+        "db = duckdb.connect(sys.argv[1], read_only=True)\n"
+        "for name in sys.argv[2:]:\n"
+        "    db.execute(f'SELECT * FROM \"{name}\"').fetchall()\n"
+        "    print(name)\n"
+    )
+    command = [str(old_duckdb_python), "-c", script, str(db), *names]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.stdout.split(), done.stderr) == (names, "")
+    assert {"coverage", "option_bars_meta", "candles_daily"} <= set(names)
+
+
 def test_a_loader_prints_nothing_when_it_ends(staging: Staging, db: Path) -> None:
     command = loadchild.command(loadchild.loaded, staging.root, db)
     child = subprocess.run(command, capture_output=True, text=True, check=True)

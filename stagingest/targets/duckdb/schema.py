@@ -31,54 +31,10 @@ QUALIFY row_number() OVER (PARTITION BY symbol, session_date ORDER BY
     provider <> 'alpaca', feed <> 'sip', adjustment <> 'raw', currency <> 'USD', "asof" <> '',
     provider, feed, adjustment, currency, "asof") = 1
 """
-# A window is cut into pieces where answers begin or end; of each piece the newest answer holds.
+# A window is cut into pieces where answers begin or end; of each piece the newest answer holds, of captures every
+# answer counts its rows. What is planned and has no answer at all is pending. Without `if`, which a file keeps under a
+# name that older readers do not have.
 _COVERAGE = """
-CREATE VIEW coverage AS
-WITH span AS (
-    SELECT *, CASE WHEN outcome = 'staged' AND symbol_rows > 0 THEN 'ok'
-                   WHEN outcome IN ('staged', 'empty') THEN 'empty'
-                   WHEN outcome = 'refused' THEN 'not_found'
-                   WHEN outcome = 'forbidden' THEN 'forbidden'
-                   ELSE 'error' END AS status
-    FROM (SELECT * REPLACE (unnest(symbols) AS symbols, unnest(symbol_rows) AS symbol_rows) FROM ledger)),
-edge AS (
-    SELECT series, symbols, day, lead(day) OVER (PARTITION BY series, symbols ORDER BY day) AS next_day
-    FROM (SELECT series, symbols, window_start AS day FROM span
-          UNION SELECT series, symbols, window_end FROM span)),
-piece AS (
-    SELECT DISTINCT ON (series, symbols, day) series, symbols, day, next_day, status, staging, seq, symbol_rows
-    FROM edge JOIN span USING (series, symbols)
-    WHERE window_start <= day AND next_day <= window_end
-    ORDER BY series, symbols, day, asked_at DESC, seq DESC),
-standing AS (
-    SELECT series, symbols,
-        CASE WHEN bool_and(status IN ('ok', 'empty')) THEN if(bool_or(status = 'ok'), 'ok', 'empty')
-             WHEN bool_or(status IN ('ok', 'empty')) THEN 'partial'
-             WHEN bool_or(status = 'error') THEN 'error'
-             WHEN bool_or(status = 'forbidden') THEN 'forbidden'
-             ELSE 'not_found' END AS status,
-        CAST(min(day) FILTER (status = 'ok') AS TIMESTAMP) AS start_ts,
-        CAST(max(next_day) FILTER (status = 'ok') AS TIMESTAMP) AS end_ts
-    FROM piece GROUP BY series, symbols),
-counted AS (
-    SELECT series, symbols, CAST(sum(symbol_rows) AS BIGINT) AS "rows"
-    FROM (SELECT DISTINCT series, symbols, staging, seq, symbol_rows FROM piece) GROUP BY series, symbols),
-attempt AS (
-    SELECT dataset, provider, series, params, symbols,
-        max(asked_at) FILTER (status IN ('ok', 'empty')) AS last_success_at, max(asked_at) AS last_attempt_at,
-        arg_max(reason, (asked_at, seq)) FILTER (status NOT IN ('ok', 'empty')) AS last_error,
-        count(*) FILTER (status NOT IN ('ok', 'empty')) AS error_count
-    FROM span GROUP BY ALL)
-SELECT dataset, provider, series, params, symbols AS symbol, status, "rows", start_ts, end_ts,
-    last_success_at, last_attempt_at, last_error, error_count
-FROM attempt JOIN standing USING (series, symbols) JOIN counted USING (series, symbols)
-"""
-_OPTION_BARS_META = """
-CREATE VIEW option_bars_meta AS
-SELECT symbol AS contract_symbol, * EXCLUDE (dataset, symbol) FROM coverage WHERE dataset = 'option-bars'
-"""
-# Besides: what is planned and has no answer at all is pending.
-_COVERAGE_2 = """
 CREATE VIEW coverage AS
 WITH span AS (
     SELECT *, CASE WHEN outcome = 'staged' AND symbol_rows > 0 THEN 'ok'
@@ -100,7 +56,8 @@ piece AS (
     ORDER BY series, symbols, day, asked_at DESC NULLS LAST, seq DESC),
 standing AS (
     SELECT series, symbols,
-        CASE WHEN bool_and(status IN ('ok', 'empty')) THEN if(bool_or(status = 'ok'), 'ok', 'empty')
+        CASE WHEN bool_and(status IN ('ok', 'empty'))
+                 THEN CASE WHEN bool_or(status = 'ok') THEN 'ok' ELSE 'empty' END
              WHEN bool_or(status IN ('ok', 'empty')) THEN 'partial'
              WHEN bool_or(status = 'error') THEN 'error'
              WHEN bool_or(status = 'forbidden') THEN 'forbidden'
@@ -111,7 +68,9 @@ standing AS (
     FROM piece GROUP BY series, symbols),
 counted AS (
     SELECT series, symbols, CAST(sum(symbol_rows) AS BIGINT) AS "rows"
-    FROM (SELECT DISTINCT series, symbols, staging, seq, symbol_rows FROM piece) GROUP BY series, symbols),
+    FROM (SELECT DISTINCT series, symbols, staging, seq, symbol_rows FROM piece
+          UNION SELECT series, symbols, staging, seq, symbol_rows FROM span WHERE dataset = 'option-snapshots')
+    GROUP BY series, symbols),
 attempt AS (
     SELECT dataset, provider, series, params, symbols,
         max(asked_at) FILTER (status IN ('ok', 'empty')) AS last_success_at, max(asked_at) AS last_attempt_at,
@@ -122,6 +81,10 @@ SELECT dataset, provider, series, params, symbols AS symbol, status, "rows", sta
     last_success_at, last_attempt_at, last_error, error_count
 FROM attempt JOIN standing USING (series, symbols) JOIN counted USING (series, symbols)
 """
+_OPTION_BARS_META = """
+CREATE VIEW option_bars_meta AS
+SELECT symbol AS contract_symbol, * EXCLUDE (dataset, symbol) FROM coverage WHERE dataset = 'option-bars'
+"""
 # What a staging directory has planned and no answer for, as its last load found it.
 _OPEN = """
 CREATE TABLE open_windows (
@@ -129,12 +92,6 @@ CREATE TABLE open_windows (
     series VARCHAR NOT NULL, params JSON NOT NULL, symbols VARCHAR[] NOT NULL, window_start DATE NOT NULL,
     window_end DATE NOT NULL)
 """
-# Besides: of captures every answer counts its rows, not only the newest of a day.
-_COVERAGE_3 = _COVERAGE_2.replace(
-    "symbol_rows FROM piece)",
-    "symbol_rows FROM piece\n"
-    "          UNION SELECT series, symbols, staging, seq, symbol_rows FROM span WHERE dataset = 'option-snapshots')",
-)
 # Tables as they were first made: columns that datasets have got since are added by what `DuckDB` finds missing.
 _STOCK_BARS = """
 CREATE TABLE stock_bars (
@@ -202,23 +159,21 @@ MIGRATIONS: tuple[tuple[int, tuple[str, ...]], ...] = (
             _BATCHES,
             _MIGRATIONS,
             _CANDLES,
+        ),
+    ),
+    (2, (_OPEN,)),
+    (3, (_OPTION_SNAPSHOTS,)),
+    (4, (_UNIVERSE_MEMBERS,)),
+    (5, (_SCHEMAS,)),
+    (
+        6,
+        (
+            "DROP VIEW IF EXISTS option_bars_meta",
+            "DROP VIEW IF EXISTS coverage",
             _COVERAGE,
             _OPTION_BARS_META,
         ),
     ),
-    (2, (_OPEN, "DROP VIEW option_bars_meta", "DROP VIEW coverage", _COVERAGE_2, _OPTION_BARS_META)),
-    (
-        3,
-        (
-            _OPTION_SNAPSHOTS,
-            "DROP VIEW option_bars_meta",
-            "DROP VIEW coverage",
-            _COVERAGE_3,
-            _OPTION_BARS_META,
-        ),
-    ),
-    (4, (_UNIVERSE_MEMBERS,)),
-    (5, (_SCHEMAS,)),
 )
 # Views over tables that may get columns, made again then: DuckDB refuses one whose columns are others than it was made
 # with.
