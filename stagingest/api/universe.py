@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from stagingest.errors import UsageError
 from stagingest.model.calendar import day, new_york
@@ -135,7 +136,7 @@ def keep(root: Path, name: str, found: Sequence[Member], now: datetime) -> None:
         today = new_york(now).date()
         series = Series.of(UniverseMembers.name, {"universe": name})
         task = Task(secrets.token_hex(4), 1, Chunk(series, (name,), Window(today, today + timedelta(days=1))))
-        columns = {
+        columns: dict[str, list[Any]] = {
             "universe": [name] * len(found),
             "symbol": [member.symbol for member in found],
             "added_date": [member.added for member in found],
@@ -143,7 +144,8 @@ def keep(root: Path, name: str, found: Sequence[Member], now: datetime) -> None:
             "updated_at": [now.astimezone(UTC).replace(tzinfo=None)] * len(found),
         }
         schema = arrow_schema(MEMBERS)
-        arrays = [pa.array(columns[field.name], field.type) for field in schema]
+        nothing = [None] * len(found)  # in a column that no import fills
+        arrays = [pa.array(columns.get(field.name, nothing), field.type) for field in schema]
         with Manifest.write(root) as manifest:
             parts.begin_part(root, task.part)
             said = footer(manifest.staging_id, task, MEMBERS.schema, now)

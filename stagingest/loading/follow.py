@@ -1,4 +1,4 @@
-"""Loading beside a fetch until that has ended."""
+"""Loading beside a fetch, again and again, until that has ended."""
 
 import threading
 import time
@@ -14,72 +14,81 @@ ROUND_S = 5.0
 """Between two loads while a fetch is under way."""
 
 
-def follow(
-    once: Callable[[], LoadSummary], roots: Sequence[Path], sleep: Callable[[float], None] = time.sleep
-) -> LoadSummary:
-    """Load, and load again, until no fetch works in any of the directories: what all rounds did together.
+def rounds(once: Callable[..., LoadSummary], is_last: Callable[[], bool], wait: Callable[[], object]) -> LoadSummary:
+    """Load, and load again, up to a last time that begins when nothing more is staged: what all rounds did together.
 
-    Between the rounds the target is free; somebody who has it then is waited for while the fetch goes on.
+    Between the rounds the target is free; somebody who has it then is waited for, but in the last one.
 
     Args:
-        once: one load.
-        roots: the staging directories.
-        sleep: for tests.
+        once: one load; told with `last` whether it is the last one.
+        is_last: whether the round that begins now is.
+        wait: until the next round.
 
-    Raises as `once`; HeldError only when no fetch works any more.
+    Raises as `once`; HeldError only from the last round.
     """
     done: LoadSummary | None = None
     while True:
-        fetching = any(locks.is_held(root / "run.lock") for root in roots)
+        last = is_last()
         try:
-            summary = once()
+            found = once(last=last)
         except HeldError:
-            if not fetching:
+            if last:
                 raise
         else:
-            done = summary if done is None else done + summary
-        if not fetching and done is not None:
-            return done
-        sleep(ROUND_S)
+            done = found if done is None else done + found
+            if last:
+                return done
+        wait()
+
+
+def follow(
+    once: Callable[[], LoadSummary], roots: Sequence[Path], sleep: Callable[[float], None] = time.sleep
+) -> LoadSummary:
+    """Load until no fetch works in any of the staging directories. Raises as `rounds`."""
+
+    def over() -> bool:
+        return not any(locks.is_held(root / "run.lock") for root in roots)
+
+    return rounds(lambda last: once(), over, lambda: sleep(ROUND_S))
+
+
+class _StoppedError(Exception):
+    """No further round."""
 
 
 @dataclass
 class BackgroundLoader:
-    """Loads what is staged again and again in a thread of its own, until it is told that this is the last time."""
+    """Loads what is staged in a thread of its own until it is told that nothing more will be."""
 
     once: Callable[..., LoadSummary]
-    done: LoadSummary | None = None
-    failed: StagingestError | None = None
+    done: LoadSummary | StagingestError | None = None
     _over: threading.Event = field(default_factory=threading.Event)
+    _stopped: bool = False
 
     def __post_init__(self) -> None:
-        self._thread = threading.Thread(target=self._rounds, name="load", daemon=True)
+        self._thread = threading.Thread(target=self._load, name="load", daemon=True)
         self._thread.start()
 
-    def _rounds(self) -> None:
-        while not self._over.wait(ROUND_S):
-            self._load(last=False)
-            if self.failed:
-                return
-
-    def _load(self, *, last: bool) -> None:
+    def _load(self) -> None:
         try:
-            found = self.once(last=last)
-        except HeldError as error:
-            self.failed = error if last else None
+            self.done = rounds(self.once, self._is_last, lambda: self._over.wait(ROUND_S))
         except StagingestError as error:
-            self.failed = error
-        else:
-            self.done = found if self.done is None else self.done + found
+            self.done = error
+        except _StoppedError:
+            pass
+
+    def _is_last(self) -> bool:
+        if self._stopped:
+            raise _StoppedError
+        return self._over.is_set()
 
     def stop(self) -> None:
         """No further round; the one under way ends first."""
-        self._over.set()
-        self._thread.join()
+        self._stopped = True
+        self.finish()
 
     def finish(self) -> LoadSummary | StagingestError | None:
         """Load the rest: what all rounds did, or the error that ended them."""
-        self.stop()
-        if not self.failed:
-            self._load(last=True)
-        return self.failed or self.done
+        self._over.set()
+        self._thread.join()
+        return self.done

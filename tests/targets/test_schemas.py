@@ -16,7 +16,9 @@ from loadlab import BARS, NOON, SIP, Staging, all_rows, ask, bar, window
 from targetlab import KINDS, Kind
 
 import stagingest
+from stagingest.api import universe as api_universe
 from stagingest.errors import StagingError, TargetError
+from stagingest.loading import source as loading_source
 from stagingest.loading.loader import load
 from stagingest.model.chunk import Chunk, Series
 from stagingest.model.datasets import DATASETS, Column, Dataset
@@ -101,6 +103,20 @@ def test_files_and_a_target_from_before_a_column_go_on_and_hold_null_there(
     take(staging, kind, place)
     assert notes(kind, place) == [("A", 0, None), ("A", 1, 7.0), ("A", 2, 7.0), ("B", 0, None), ("C", 0, 8.0)]
     assert take(staging, kind, place).entries == 0
+
+
+def test_a_universe_is_kept_and_loaded_though_its_table_got_a_column_that_no_import_fills(
+    tmp_path: Path, kind: Kind, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = with_notes(DATASETS["universe-members"])
+    monkeypatch.setitem(DATASETS, new.name, new)
+    monkeypatch.setattr(api_universe, "MEMBERS", new)
+    api_universe.keep_universe("mine", ["AAPL", "MSFT"], staging=tmp_path / "kept")
+    with loading_source.Staged(tmp_path / "kept") as source:
+        load([source], kind.opened(place), batch_rows=1_000_000)
+    names = [column.name for column in new.columns]
+    symbol, at = names.index("symbol"), names.index("notes")
+    assert sorted((row[symbol], row[at]) for row in kind.rows(place, new.tables[0])) == [("AAPL", None), ("MSFT", None)]
 
 
 def test_an_old_file_that_is_asked_last_leaves_null_where_a_newer_one_had_a_value(
