@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from stagingest.api import fetch, load, scan, universe
 from stagingest.errors import CredentialsError, Exit, ProviderError
+from stagingest.model.task import Outcome
 from stagingest.planning import symbols as planning_symbols
 from stagingest.system import platform
 
@@ -185,8 +186,8 @@ def bars(
     Returns one row for each bar, sorted by symbol and ts, with the dataset's columns as `scan` types them. Symbols the
     provider does not have are not in it; `fetch` says which.
 
-    Raises CredentialsError when the key is not entitled, ProviderError when the provider could not be asked to the end,
-    and as `fetch`.
+    Raises CredentialsError when the key is not entitled, ProviderError when the provider could not be asked to the end
+    or a symbol was not had whole, and as `fetch`.
     """
     fetched = fetch.fetch(
         dataset, staging=staging, environ=environ, clock=clock,
@@ -197,8 +198,12 @@ def bars(
         raise (CredentialsError if fetched.exit_code == Exit.CREDENTIALS else ProviderError)(summary.stopped)
     if summary.left:
         raise ProviderError(f"{summary.left} chunks were not asked ({summary.ended_by}).", "Call it again.")
+    not_had = [failure for failure in summary.failures if failure.outcome != Outcome.REFUSED]
+    if not_had:
+        said = "; ".join(f"{failure.symbol}: {failure.outcome}, {failure.reason}" for failure in not_had[:5])
+        raise ProviderError(f"{len(not_had)} symbols were not had whole ({said}).", "Call it again.")
     endpoint, series = fetched.question.endpoint, fetched.question.jobs[0].series
-    same = {name: value for name, value in series.params if name in ("feed", "adjustment")}
+    same = {name: value for name, value in series.params if name != "interval"}
     windows = [each.window for each in fetched.question.jobs[0].asked]
     last = max(window.end for window in windows) - timedelta(days=1)
     found = scan.scan(

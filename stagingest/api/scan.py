@@ -1,5 +1,6 @@
 """Rows as Arrow, out of a staging directory or a database, a batch at a time."""
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -46,6 +47,8 @@ def scan(
     provider: str | None = None,
     feed: str | None = None,
     adjustment: str | None = None,
+    currency: str | None = None,
+    asof: str | None = None,
     columns: Iterable[str] | None = None,
     staging: str | Path = "staging",
     db: str | Path | None = None,
@@ -60,7 +63,8 @@ def scan(
         symbols: stocks; of option bars OCC symbols, of contracts and snapshots underlyings; all when empty.
         start, end: first and last New York day (YYYY-MM-DD), both included; only for bars and snapshots.
         timeframe: of bars, in any spelling of `fetch`.
-        provider, feed, adjustment: where the dataset has that column; every one when not given.
+        provider, feed, adjustment, currency, asof: where the dataset has that column; needed where what is there
+            differs in it, for rows of several series do not belong into one table.
         columns: which columns, in which order; all of the dataset when not given.
         staging: the staging directory.
         db: a DuckDB file that `load` filled, instead of the staging directory.
@@ -68,13 +72,17 @@ def scan(
     Returns a reader whose columns have the types of `datasets`: text as string, ts and other instants as timestamp[us]
     in UTC without zone, prices as double in the currency of the row, volumes as int64, strikes as decimal128(18, 3).
 
-    Raises UsageError for a dataset, column or day that is none, StagingError or TargetError for what cannot be read.
+    Raises UsageError for a dataset, column or day that is none and for rows of several series, with the choices there
+    are; StagingError or TargetError for what cannot be read.
     """
     if dataset not in DATASETS:
         raise UsageError(f"There is no dataset {dataset!r}.", choices(dataset, sorted(DATASETS)))
     data = DATASETS[dataset]
     names = list(columns) if columns is not None else [column.name for column in data.columns]
-    given = {"interval": _interval(timeframe), "provider": provider, "feed": feed, "adjustment": adjustment}
+    given = {
+        "interval": _interval(timeframe), "provider": provider, "feed": feed, "adjustment": adjustment,
+        "currency": currency, "asof": asof,
+    }  # fmt: skip
     same = {name: value for name, value in given.items() if value is not None}
     known = {column.name for column in data.columns}
     for name in (*names, *same):
@@ -84,6 +92,21 @@ def scan(
     if db is not None:
         return _loaded(Path(db), data, wanted, names)
     return _staged(Path(staging), data, wanted, names)
+
+
+_KEYWORDS = {"interval": "timeframe"}
+
+
+def _refuse_several(data: Dataset, found: Iterable[Mapping[str, str]], same: Mapping[str, str]) -> None:
+    """Raise UsageError when series (key column -> value) that are all chosen differ in a key column."""
+    key = {name for table in data.tables for name in table.key}
+    chosen = [series for series in found if all(series.get(name, value) == value for name, value in same.items())]
+    for name in ("interval", "provider", "feed", "adjustment", "currency", "asof"):
+        there = sorted({series[name] for series in chosen if name in series and name in key})
+        if len(there) > 1:
+            word = _KEYWORDS.get(name, name)
+            said = ", ".join(repr(each) for each in there)
+            raise UsageError(f"There are {data.name} of several series, of {word} {said}.", f"Choose one with {word}=.")
 
 
 def _interval(timeframe: str | None) -> str | None:
@@ -130,13 +153,19 @@ def _entries(root: Path, data: Dataset, wanted: RowFilter) -> list[Entry]:
         found = [entry for entry in manifest.entries() if entry.path and _may_hold(entry, data, wanted)]
     for entry in found:
         check_schema(data, entry.schema, StagingError)
+    _refuse_several(data, {entry.chunk.series: _said(entry) for entry in found}.values(), wanted.same)
     return found
 
 
+def _said(entry: Entry) -> dict[str, str]:
+    """What the series of an entry says of each of its rows, by column."""
+    series = entry.chunk.series
+    return {"provider": series.endpoint.partition("/")[0], **dict(series.params)}
+
+
 def _may_hold(entry: Entry, data: Dataset, wanted: RowFilter) -> bool:
-    chunk = entry.chunk
-    provider, _, name = chunk.series.endpoint.partition("/")
-    said = {"provider": provider, **dict(chunk.series.params)}
+    chunk, said = entry.chunk, _said(entry)
+    name = chunk.series.endpoint.partition("/")[2]
     if name != data.name or any(said.get(key, value) != value for key, value in wanted.same.items()):
         return False
     if wanted.symbols and wanted.symbols.isdisjoint(chunk.symbols):
@@ -212,6 +241,8 @@ def _at(at: date) -> datetime:
 
 # --- loaded
 
+_SERIES = 'SELECT DISTINCT provider, params::VARCHAR FROM ledger WHERE dataset = $dataset AND "rows" > 0'
+
 
 def _loaded(path: Path, data: Dataset, wanted: RowFilter, names: Sequence[str]) -> "pa.RecordBatchReader":
     from stagingest.targets.duckdb import sql
@@ -223,6 +254,8 @@ def _loaded(path: Path, data: Dataset, wanted: RowFilter, names: Sequence[str]) 
     since, until = (_at(each) for each in (wanted.window.start, wanted.window.end)) if wanted.window else (None, None)
     values = {**wanted.same, "symbols": sorted(wanted.symbols), "since": since, "until": until}
     held = {name for (name,) in read(path, sql.HELD, name=table.name)[1]}
+    series = read(path, _SERIES, dataset=data.name)[1]
+    _refuse_several(data, ({"provider": provider, **json.loads(params)} for provider, params in series), wanted.same)
     text = sql.choose(data, table, kept, tuple(wanted.same), bounded=wanted.window is not None, held=held)
     used = {name: value for name, value in values.items() if f"${name}" in text}
     return stream(path, text, _schema(data, kept), _BATCH_ROWS, **used)

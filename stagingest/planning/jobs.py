@@ -61,7 +61,7 @@ def history(query: Query, known: KnownState, now: datetime) -> ResolvedQuery:
         option = BY_NAME[query.bounds.given[0]].typed
         raise UsageError(f"{option} bounds the contracts of --underlyings, and none are named.", "Name some.")
     if not names.kept:
-        raise UsageError(*_nothing(names))
+        raise UsageError(*_nothing(names, query))
     starts = {symbol: max(each.end for each in windows) - query.overlap for symbol, windows in covered.items()}
     if of_contracts:
         asked = lifetimes(names.kept, window, query.lookback_years, starts)
@@ -73,7 +73,12 @@ def history(query: Query, known: KnownState, now: datetime) -> ResolvedQuery:
     return ResolvedQuery(endpoint, (Job(series, asked, query.overlap.days),), names, notes)
 
 
-def _nothing(names: planning_symbols.Symbols) -> tuple[str, str]:
+def _nothing(names: planning_symbols.Symbols, query: Query) -> tuple[str, str]:
+    if query.underlyings and not names.rejected:
+        asked = ", ".join(query.underlyings[:5])
+        given = ", ".join(BY_NAME[name].typed for name in query.bounds.given)
+        bounded = f" within {given}" if given else ""
+        return f"No contract of {asked} is known{bounded}.", "List them anew: stagingest fetch option-contracts."
     if names.rejected:
         return f"None of the names is a symbol: {', '.join(names.rejected[:5])}.", "Symbols look like AAPL or BRK.B."
     return "No symbols were named.", "Name some with --symbols A,B or --symbols-file, --watchlist, --index."

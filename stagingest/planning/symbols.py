@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,11 @@ from stagingest.model.secrets import plain
 from stagingest.providers.endpoint import Endpoint
 
 LONGEST_NAME = 64
+# What trades against money is no class of shares, however it is spelled.
+_PAIR = re.compile(
+    r"[A-Z0-9]{2,10}[/-](?:USD[CT]?|EUR|GBP|JPY|CHF|AUD|CAD|NZD|CNY|HKD|SGD|MXN|BTC|ETH)|[XC]:[A-Z0-9]{6,}",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +36,18 @@ class Symbols:
 
 
 def resolve(names: Iterable[str], endpoint: Endpoint) -> Symbols:
-    """The symbols of `names` as the endpoint spells them."""
+    """The symbols of `names` as the endpoint spells them.
+
+    Raises UsageError for a pair of currencies, which would be another instrument if it were respelled.
+    """
     kept: set[str] = set()
     changed: list[tuple[str, str]] = []
     rejected: list[str] = []
     for name in dict.fromkeys(name.strip() for name in names):
         if not name:
             continue
+        if _PAIR.fullmatch(name):
+            raise UsageError(f"{name} looks like a pair of currencies.", f"{endpoint.name} is of stocks and options.")
         symbol = endpoint.symbol(name) if name.isascii() and len(name) <= LONGEST_NAME else None
         if symbol is None:
             # It came from a file, perhaps: shown without what would move a terminal's cursor.

@@ -10,7 +10,7 @@ import pytest
 from desk import Desk, desk
 
 import stagingest
-from stagingest.errors import CredentialsError, UsageError
+from stagingest.errors import CredentialsError, ProviderError, UsageError
 from stagingest.planning import universes
 from stagingest.sim import policy
 from stagingest.targets.duckdb.connection import read
@@ -161,3 +161,38 @@ def test_a_scan_that_is_wrong_names_what_there_is(
     with pytest.raises(UsageError) as caught:
         stagingest.scan(dataset, staging=tmp_path, **words)
     assert says in str(caught.value)
+
+
+def test_rows_of_several_series_are_refused_with_the_choices_there_are(place: Desk) -> None:
+    asked = {"symbols": ["AAAA"], "start": "2024-05-01", "end": "2024-05-03"}
+    place.fetch(**asked)
+    place.fetch(**asked, timeframe="1Hour")
+    place.fetch(**asked, adjustment="split")
+    place.load()
+    for where in ({"staging": place.staging}, {"db": place.db}):
+        with pytest.raises(UsageError, match=r"of timeframe '1d', '1h'\. Choose one with timeframe="):
+            stagingest.scan("stock-bars", **where)
+        with pytest.raises(UsageError, match=r"of adjustment 'raw', 'split'\. Choose one with adjustment="):
+            stagingest.scan("stock-bars", timeframe="1Day", **where)
+        whole = stagingest.scan("stock-bars", timeframe="1Day", adjustment="split", **where).read_all()
+        assert set(whole["adjustment"].to_pylist()) == {"split"}
+        assert whole.num_rows == 3
+
+
+def test_bars_are_of_the_series_asked_and_of_no_other(place: Desk) -> None:
+    asked: dict[str, Any] = {"staging": place.staging, "environ": place.environ, "clock": lambda: place.now}
+    days = ("2024-05-01", "2024-05-03")
+    stagingest.bars(["AAAA"], *days, **asked)
+    for more in ({"currency": "EUR"}, {"asof": "2024-05-02"}, {"adjustment": "split"}, {}):
+        found = stagingest.bars(["AAAA"], *days, **asked, **more)
+        assert found.num_rows == 3
+        for name, value in more.items():
+            assert set(found[name].to_pylist()) == {value}
+
+
+def test_bars_that_could_not_be_had_whole_raise_and_say_of_whom(tmp_path: Path) -> None:
+    trouble = policy.Fault("status", status=500, contains="BBBB")
+    with desk(tmp_path, symbols=["AAAA", "BBBB"], policy=policy.Policy(faults=(trouble,))) as place:
+        asked: dict[str, Any] = {"staging": place.staging, "environ": place.environ, "clock": lambda: place.now}
+        with pytest.raises(ProviderError, match="BBBB: failed"):
+            stagingest.bars(["AAAA", "BBBB"], "2024-05-01", "2024-05-03", **asked)

@@ -140,6 +140,17 @@ def test_names_are_spelled_as_the_provider_does_and_changes_are_told() -> None:
     assert found.rejected == ("CSP1", "TAOP:NASDAQ")
 
 
+@pytest.mark.parametrize("name", ["BTC/USD", "eth-usdt", "EUR/USD", "X:BTCUSD", "C:EURUSD", "BTC/EUR"])
+def test_a_pair_of_currencies_is_refused_by_name_and_not_respelled(name: str) -> None:
+    with pytest.raises(UsageError, match=f"{name} looks like a pair of currencies"):
+        ask(symbols=("AAPL", name))
+
+
+def test_bounds_that_leave_no_contract_are_said_to(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"No contract of SPY is known within --strike-gte\. List them anew"):
+        ask("option-bars", rows=ROWS, underlyings=("SPY",), start="2024-05-01", strike_gte="5000")
+
+
 @pytest.mark.parametrize(
     ("text", "names"),
     [

@@ -13,6 +13,7 @@ from typing import Any
 
 import duckdb
 import pglab
+import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
 from old import make
@@ -56,11 +57,23 @@ def asked(server: sim_server.Server) -> list[str]:
     return found
 
 
+# Those that were asked of stocks then; one table is of one series.
+SERIES = tuple(
+    {"timeframe": timeframe, "adjustment": adjustment}
+    for timeframe in ("1Day", "15Min")
+    for adjustment in ("raw", "split")
+)
+
+
 def rows(dataset: str, **where: Any) -> list[tuple[Any, ...]]:
     """Every row of a dataset, staged or loaded, in a known order; without the time it was asked at."""
     # A database keeps what changes daily of a contract in a table of its own.
     chosen = {"columns": CONTRACT} if dataset == "option-contracts" else {}
-    table = stagingest.scan(dataset, **{**chosen, **where}).read_all()
+    every: list[dict[str, Any]] = []
+    for series in SERIES if dataset == "stock-bars" else ({},):
+        every += [one for one in ({**series, **where},) if one not in every]
+    tables = [stagingest.scan(dataset, **{**chosen, **one}).read_all() for one in every]
+    table = pa.concat_tables(tables)
     table = table.drop_columns([name for name in table.column_names if name == "updated_at"])
     return sorted(zip(*(column.to_pylist() for column in table.columns), strict=True), key=repr)
 
