@@ -65,9 +65,10 @@ class Committer:
         self._counts.close(task.chunk, result, covers=commit.covers or captured)
 
     def split(self, task: Task, result: TaskResult) -> tuple[Chunk, ...]:
-        """Close a refused chunk of several symbols; the children to ask.
+        """Close a chunk of several symbols that was not had whole; the children to ask.
 
-        Symbols the provider named are refused one by one and the rest is asked again; without a name, its halves.
+        Symbols that are named, as refused or in conflict, are closed one by one and the rest is asked again; without a
+        name, its halves.
         """
         chunk = task.chunk
         bad = tuple(symbol for symbol in chunk.symbols if symbol in result.bad)

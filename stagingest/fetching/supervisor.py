@@ -203,7 +203,8 @@ class Supervisor:
             result = replace(result, outcome=Outcome.FAILED)
         if result.outcome is Outcome.REFUSED and not result.bad and self.queue.doubt(chunk.series, result.reason):
             return
-        if result.outcome is Outcome.SPLIT or (result.outcome is Outcome.REFUSED and len(chunk.symbols) > 1):
+        divided = result.outcome in (Outcome.REFUSED, Outcome.CONFLICT) and len(chunk.symbols) > 1
+        if result.outcome is Outcome.SPLIT or divided:
             self.queue.ended(chunk.series)
             for child in reversed(self._committer.split(task, result)):
                 self.queue.again(child)

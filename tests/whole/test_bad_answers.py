@@ -206,6 +206,22 @@ def test_two_rows_of_one_instant_that_differ_are_a_conflict_and_neither_is_stage
         assert place.fetch().summary.rows == 1
 
 
+def test_a_symbol_in_conflict_costs_the_others_of_its_chunk_nothing(tmp_path: Path) -> None:
+    def answer(peer: Peer) -> None:
+        spoiled = {name: [*found, {**found[0], "c": 2.25}] for name, found in bars(peer).items() if name > "CCCC"}
+        peer.send(page({**bars(peer), **spoiled}))
+
+    with facing(tmp_path, answer) as place:
+        for requests in (2, 1):
+            fetched = place.fetch("AAAA,BBBB,CCCC,DDDD,EEEE")
+            assert (fetched.exit_code, fetched.summary.requests) == (3, requests)
+            assert {failure.symbol: failure.outcome for failure in fetched.summary.failures} == {
+                "DDDD": "conflict", "EEEE": "conflict",
+            }  # fmt: skip
+            assert "two rows for EEEE 2024-05-01 04:00:00 differ" in fetched.summary.failures[1].reason
+            assert set(place.rows()["symbol"].to_pylist()) == {"AAAA", "BBBB", "CCCC"}
+
+
 def test_rows_out_of_order_are_staged_in_order(tmp_path: Path) -> None:
     def backwards(peer: Peer) -> None:
         days = ("2024-05-03", "2024-05-01", "2024-05-02")

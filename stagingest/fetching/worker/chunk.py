@@ -124,7 +124,7 @@ class ChunkFetcher:
                 setup.root, setup.staging_id, progress.task, progress.endpoint, progress.pages, asked_at
             )
         except table.ConflictError as error:
-            raise OutcomeError(Outcome.CONFLICT, str(error)) from None
+            return replace(progress.result(Outcome.CONFLICT, str(error)), bad=error.symbols)
         return replace(
             progress.result(Outcome.STAGED), part=written.part, symbol_rows=written.symbol_rows, edges=written.edges
         )

@@ -49,7 +49,19 @@ Constant = str | date | datetime
 
 
 class ConflictError(Exception):
-    """Two rows of one key say different things; the text names the key."""
+    """Two rows of one key say different things; the text names a key of each symbol that has such rows.
+
+    Args:
+        keys: of those rows, the symbol first.
+    """
+
+    def __init__(self, keys: Sequence[Sequence[object]]) -> None:
+        first = {str(key[0]): " ".join(map(str, key)) for key in reversed(keys)}
+        self.symbols = tuple(sorted(first))
+        super().__init__("; ".join(f"two rows for {first[symbol]} differ" for symbol in self.symbols[:_NAMED]))
+
+
+_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +89,8 @@ def joined(tables: Sequence[pa.Table], key: Sequence[str]) -> pa.Table:
     equal = _same_as_before(table, table.column_names)
     odd = pc.and_(same, pc.invert(equal))
     if pc.any(odd).as_py():
-        row = table.slice(pc.index(odd, True).as_py() + 1, 1).select(list(key)).to_pylist()[0]
-        raise ConflictError(f"two rows for {' '.join(str(value) for value in row.values())} differ")
+        rows = table.slice(1).select(list(key)).filter(odd).to_pylist()
+        raise ConflictError([tuple(row.values()) for row in rows])
     keep = pa.concat_arrays([pa.array([True]), pc.invert(same).combine_chunks()])
     return _encoded(table.filter(keep))
 
