@@ -70,7 +70,7 @@ def scan(
         db: a DuckDB file that `load` filled, instead of the staging directory.
 
     Returns a reader whose columns have the types of `datasets`: text as string, ts and other instants as timestamp[us]
-    in UTC without zone, prices as double in the currency of the row, volumes as int64, strikes as decimal128(18, 3).
+    in UTC without zone, prices as double in the currency of the row, volumes as double, strikes as decimal128(18, 3).
 
     Raises UsageError for a dataset, column or day that is none and for rows of several series, with the choices there
     are; StagingError or TargetError for what cannot be read.

@@ -42,7 +42,7 @@ FROM stock_bars WHERE symbol = (SELECT min(symbol) FROM stock_bars)
 GROUP BY 1 ORDER BY 1 DESC LIMIT 5
 """
 CONTRACTS = """
-SELECT c.underlying, c.expiry, c.strike, c.option_type, sum(b.volume) AS volume
+SELECT c.underlying, c.expiry, c.strike, c.option_type, sum(b.volume)::BIGINT AS volume
 FROM option_bars b JOIN option_contracts c USING (contract_symbol, provider)
 GROUP BY ALL ORDER BY volume DESC, 1, 2, 3, 4 LIMIT 5
 """

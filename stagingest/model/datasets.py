@@ -19,7 +19,8 @@ class Column:
     DuckDB (half of its wall time, measured by `scripts/bench load`).
 
     A column is added here alone: one that is no key, `since` the dataset's next schema number. Files staged before
-    hold NULL there, and targets add it to their tables.
+    hold NULL there, and targets add it to their tables. One that becomes wider (`bigint` to `double`) takes the next
+    number too, and a migration of each database; files staged before are cast.
     """
 
     name: str
@@ -68,8 +69,9 @@ def _columns(text: str) -> tuple[Column, ...]:
     return tuple(Column(name, kind, *map(int, since)) for name, kind, *since in words)
 
 
+# Volumes and sizes may be fractional: Massive's are since 2026-02-23. Whole ones stay exact up to 2**53.
 _BAR = (
-    "open:double high:double low:double close:double volume:bigint trade_count:bigint vwap:double "
+    "open:double high:double low:double close:double volume:double trade_count:bigint vwap:double "
     "session_date:date updated_at:timestamp"
 )
 _STOCK_BARS = _columns(
@@ -86,9 +88,9 @@ _CONTRACTS = _columns(
 _SNAPSHOTS = _columns(
     "contract_symbol:text snapshot_ts:timestamp provider:label feed:label underlying:text implied_volatility:double "
     "delta:double gamma:double theta:double vega:double rho:double "
-    "bid:double bid_size:bigint ask:double ask_size:bigint quote_ts:timestamp "
-    "last_price:double last_size:bigint trade_ts:timestamp "
-    "day_open:double day_high:double day_low:double day_close:double day_volume:bigint day_vwap:double "
+    "bid:double bid_size:double ask:double ask_size:double quote_ts:timestamp "
+    "last_price:double last_size:double trade_ts:timestamp "
+    "day_open:double day_high:double day_low:double day_close:double day_volume:double day_vwap:double "
     "open_interest:bigint underlying_price:double updated_at:timestamp"
 )
 
@@ -113,7 +115,7 @@ DATASETS = {
     dataset.name: dataset
     for dataset in (
         Dataset(
-            "stock-bars", 1, "symbol", "ts", _STOCK_BARS,
+            "stock-bars", 2, "symbol", "ts", _STOCK_BARS,
             (
                 Table(
                     "stock_bars",
@@ -123,7 +125,7 @@ DATASETS = {
             ),
         ),
         Dataset(
-            "option-bars", 1, "contract_symbol", "ts", _OPTION_BARS,
+            "option-bars", 2, "contract_symbol", "ts", _OPTION_BARS,
             (Table("option_bars", ("contract_symbol", "interval", "ts", "provider"), _OPTION_BARS),),
         ),
         Dataset(
@@ -152,7 +154,7 @@ DATASETS = {
             ),
         ),
         Dataset(
-            "option-snapshots", 1, "underlying", "snapshot_ts", _SNAPSHOTS,
+            "option-snapshots", 2, "underlying", "snapshot_ts", _SNAPSHOTS,
             (Table("option_snapshots", ("contract_symbol", "snapshot_ts", "provider", "feed"), _SNAPSHOTS),),
             captured=True,
         ),
@@ -174,7 +176,9 @@ def check_schema(data: Dataset, schema: int, error: type[StagingestError]) -> No
 
 
 def widened(rows: "pa.Table", data: Dataset, schema: int) -> "pa.Table":
-    """Rows of a file of a schema number, with NULL in the columns that the dataset has got since; text is plain."""
+    """Rows of a file of a schema number, with NULL in the columns that the dataset has got since, and wider numbers
+    where it has them now; text is plain.
+    """
     import pyarrow as pa
 
     fields = arrow_schema(data)
@@ -183,6 +187,11 @@ def widened(rows: "pa.Table", data: Dataset, schema: int) -> "pa.Table":
             kind = fields.field(column.name).type
             kind = kind.value_type if pa.types.is_dictionary(kind) else kind
             rows = rows.append_column(column.name, pa.nulls(rows.num_rows, kind))
+        elif column.kind == "double" and column.name in rows.column_names:
+            place, held = rows.column_names.index(column.name), rows.column(column.name)
+            rows = (
+                rows if pa.types.is_float64(held.type) else rows.set_column(place, column.name, held.cast(pa.float64()))
+            )
     return rows
 
 

@@ -95,6 +95,7 @@ class Staging:
         counts = dict.fromkeys(chunk.symbols, 0)
         for row in rows:
             counts[row[data.symbol]] += 1
+        values.setdefault("schema", data.schema)
         return self.enter(
             chunk,
             Outcome.STAGED,

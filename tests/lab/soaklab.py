@@ -21,6 +21,7 @@ from stagingest.model.task import Entry, Outcome
 from stagingest.sim.market import generated
 from stagingest.staging import manifest as staging_manifest
 from stagingest.staging.manifest import Manifest
+from stagingest.system.sqlite import EmptyError
 from stagingest.targets.duckdb.connection import read
 
 COMMAND = [sys.executable, "-m", "stagingest"]
@@ -221,8 +222,11 @@ class _Place:
     def entries(self, after: int = 0) -> list[Entry]:
         if not (self.staging / Manifest.file).exists():
             return []
-        with Manifest.read(self.staging) as manifest:
-            return list(manifest.entries(after))
+        try:
+            with Manifest.read(self.staging) as manifest:
+                return list(manifest.entries(after))
+        except EmptyError:  # it is being made
+            return []
 
     def retry(self) -> int:
         """Make due again the chunks that were given up because processes died with them; how many there are."""

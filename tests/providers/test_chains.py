@@ -116,7 +116,6 @@ def test_stamps_of_any_offset_and_digits_are_utc(text: str) -> None:
         ("greeks", "delta", "0.75"),
         ("greeks", "delta", True),
         ("latestQuote", "bp", False),
-        ("latestQuote", "bs", 1.5),
         ("latestQuote", "bs", -1),
         ("latestQuote", "t", 1713816000),
         ("latestQuote", "t", "2024-04-22"),

@@ -61,6 +61,13 @@ def bars(*rows: dict[str, Any], **says: Any) -> Page:
     return read(**{**SAYS, "resultsCount": len(rows), "results": rows, **says})
 
 
+def test_a_fractional_volume_is_kept_as_it_is() -> None:
+    """As its aggregates are since 2026-02-23 (its client 2.3.0)."""
+    found = bars({**BAR, "v": 82488700.123456, "n": 1009074}).table
+    assert found is not None
+    assert (found["volume"].to_pylist(), found["trade_count"].to_pylist()) == ([82488700.123456], [1009074])
+
+
 def listed(*rows: Any, **says: Any) -> list[dict[str, Any]]:
     page = CONTRACTS_OF.read(
         LISTED, CONTRACTS_OF.first(LISTED), orjson.dumps({"results": rows, "status": "OK", **says})
@@ -223,7 +230,7 @@ def test_a_stock_over_the_counter_and_a_row_said_twice_are_rows_like_others() ->
         ({"results": [{**BAR, "t": 1706763600000}]}, "outside of what was asked"),
         ({"results": [{**BAR, "t": "2024-01-02"}]}, "milliseconds since 1970"),
         ({"results": [{**BAR, "t": 1704171600000000000}]}, "milliseconds since 1970"),
-        ({"results": [{**BAR, "v": 1.5}]}, "'v' is 1.5 instead of a whole number"),
+        ({"results": [{**BAR, "n": 1.5}]}, "'n' is 1.5 instead of a whole number"),
         ({"results": [{**BAR, "o": True}]}, "'o' is True"),
         ({"results": [{key: BAR[key] for key in "tohlv"}]}, "'c' is missing"),
     ],

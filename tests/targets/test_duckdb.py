@@ -290,8 +290,8 @@ def test_a_count_that_differs_from_the_manifest_rolls_back_and_names_the_batch(s
 
 def test_files_of_a_newer_schema_are_refused_by_name(staging: Staging, db: Path) -> None:
     entry = staging.bars("A", 0, 2)
-    staging.listed[0] = type(entry)(**{name: getattr(entry, name) for name in entry.__slots__} | {"schema": 2})
-    with pytest.raises(TargetError, match=r"stock-bars have schema 2"):
+    staging.listed[0] = type(entry)(**{name: getattr(entry, name) for name in entry.__slots__} | {"schema": 3})
+    with pytest.raises(TargetError, match=r"stock-bars have schema 3"):
         run(db, staging)
 
 

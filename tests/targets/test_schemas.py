@@ -9,6 +9,7 @@ from typing import Any
 
 import duckdb
 import pglab
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from desk import desk
@@ -105,6 +106,34 @@ def test_files_and_a_target_from_before_a_column_go_on_and_hold_null_there(
     assert take(staging, kind, place).entries == 0
 
 
+def as_then(staging: Staging) -> None:
+    """The newest entry as it was staged when volumes were integers."""
+    entry = staging.listed[-1]
+    file = staging.file(entry)
+    rows = pq.read_table(file)
+    whole = rows.set_column(rows.column_names.index("volume"), "volume", rows["volume"].cast(pa.int64()))
+    pq.write_table(whole, file, store_schema=False)
+    staging.listed[-1] = replace(entry, schema=1, **signed(file))
+
+
+def test_whole_volumes_of_then_and_fractional_ones_of_now_stand_in_one_table(
+    staging: Staging, kind: Kind, place: Path
+) -> None:
+    staging.bars("A", 0, 2)
+    as_then(staging)
+    take(staging, kind, place)
+    staging.bars("A", 2, 3)
+    as_then(staging)
+    rows = [{**bar("A", 3, 1.0), "volume": 0.25}, {**bar("A", 4, 1.0), "volume": 2.0**53}]
+    staging.stage(Chunk(BARS, ("A",), window(3, 5)), rows)
+    take(staging, kind, place)
+    names = [column.name for column in OLD.columns]
+    volumes = [row[names.index("volume")] for row in sorted(kind.rows(place, OLD.tables[0]), key=lambda row: row[2])]
+    then = bar("A", 0, 1.0)["volume"]
+    assert volumes == [then, then, then, 0.25, 2.0**53]
+    assert {type(volume) for volume in volumes} == {float}
+
+
 def test_a_universe_is_kept_and_loaded_though_its_table_got_a_column_that_no_import_fills(
     tmp_path: Path, kind: Kind, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,7 +157,7 @@ def test_an_old_file_that_is_asked_last_leaves_null_where_a_newer_one_had_a_valu
     entry = staging.bars("A", 1, 2, 3.0)
     file = staging.file(entry)
     pq.write_table(pq.read_table(file).drop_columns(["notes"]), file, store_schema=False)
-    staging.listed[-1] = replace(entry, **signed(file))
+    staging.listed[-1] = replace(entry, schema=OLD.schema, **signed(file))
     take(staging, kind, place)
     assert notes(kind, place) == [("A", 0, 7.0), ("A", 1, None)]
 
@@ -154,7 +183,7 @@ def test_a_whole_answer_of_an_older_file_replaces_rows(
 def test_only_newer_files_are_refused_by_name(staging: Staging, kind: Kind, place: Path) -> None:
     entry = staging.bars("A", 0, 2)
     staging.listed[0] = replace(entry, schema=OLD.schema + 1)
-    with pytest.raises(TargetError, match=r"stock-bars have schema 2, this version reads up to 1"):
+    with pytest.raises(TargetError, match=r"stock-bars have schema 3, this version reads up to 2"):
         take(staging, kind, place)
 
 
@@ -165,7 +194,7 @@ def test_a_target_with_a_newer_dataset_is_refused_by_name(
     versions.update()
     take(staging, kind, place)
     versions.downgrade()
-    with pytest.raises(TargetError, match=r"stock-bars in .* has schema 2, this one knows 1"):
+    with pytest.raises(TargetError, match=r"stock-bars in .* has schema 3, this one knows 2"):
         take(staging, kind, place)
 
 
@@ -219,10 +248,10 @@ def test_load_scan_verify_repair_and_fetch_go_on_after_a_column_came(
         (known,) = stagingest.verify(place.staging, name, how=how).disagreements
         assert known.cure.startswith("none is needed: the manifest was rebuilt")
         versions.downgrade()
-        with pytest.raises(StagingError, match="stock-bars have schema 2"):
+        with pytest.raises(StagingError, match="stock-bars have schema 3"):
             stagingest.scan("stock-bars", staging=place.staging)
         (place.staging / Manifest.file).unlink()
-        with pytest.raises(StagingError, match="stock-bars have schema 2"):
+        with pytest.raises(StagingError, match="stock-bars have schema 3"):
             stagingest.repair(place.staging)
 
 

@@ -204,7 +204,10 @@ def _edges_of(rows: pa.Table, symbol: str) -> "Iterator[SessionDigest]":
     first, last = days[0].as_py(), days[-1].as_py()
     for day in (first, last) if first != last else (first,):
         session = rows.filter(pc.equal(days, pa.scalar(day, pa.date32()))).select(_DIGESTED)
-        text = repr(session.to_pydict())
+        said = session.to_pydict()
+        # As volumes were written when they were integers: manifests remember the digests of those.
+        said["volume"] = [int(v) if v is not None and v == int(v) else v for v in said["volume"]]
+        text = repr(said)
         yield SessionDigest(symbol, day, hashlib.blake2b(text.encode(), digest_size=8).hexdigest())
 
 

@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 
 from stagingest.errors import PageError
 
-COUNTS = {"v": "volume", "n": "trade_count"}
+COUNTS = {"n": "trade_count"}
 
-DOUBLES = {"o": "open", "h": "high", "l": "low", "c": "close", "vw": "vwap"}
+DOUBLES = {"o": "open", "h": "high", "l": "low", "c": "close", "v": "volume", "vw": "vwap"}
 
 _CLEAN = pa.struct(
     [
@@ -189,7 +189,14 @@ def _number(symbol: str, bar: dict[str, Any], key: str) -> int | float | None:
 
 def _double(symbol: str, bar: dict[str, Any], key: str) -> float | None:
     value = _number(symbol, bar, key)
-    return None if value is None else float(value)
+    if value is None:
+        return None
+    try:
+        if isinstance(value, float) or int(float(value)) == value:
+            return float(value)
+    except OverflowError:
+        pass
+    raise _refused(symbol, bar, key, "a number that a double holds exactly")
 
 
 def _whole(symbol: str, bar: dict[str, Any], key: str) -> int | None:

@@ -129,7 +129,9 @@ class Place(NamedTuple):
 
 
 Fields = Mapping[str, tuple[str, str, str]]
-"""Column -> the part of a row that has it, its key there, and its kind: `double`, `count`; `text`, `epoch` (stamps)."""
+"""Column -> the part of a row that has it, its key there, and its kind: `double`, `size` (one that is not negative),
+`count`; `text`, `epoch` (stamps).
+"""
 
 
 def columns_of(
@@ -149,7 +151,7 @@ def columns_of(
     at_once = {} if _has_boolean(text) else _at_once(rows, fields)
     objects: dict[str, Sequence[dict[str, Any]]] = {"": rows}
     for column, (part, key, kind) in fields.items():
-        if column in at_once:
+        if column in at_once and (kind != "size" or (pc.min(at_once[column]).as_py() or 0) >= 0):
             columns[column] = at_once[column]
             continue
         if part not in objects:
@@ -205,7 +207,7 @@ class _Wire(NamedTuple):
 
 @cache
 def _wire(fields: tuple[tuple[str, tuple[str, str, str]], ...]) -> _Wire:
-    numbers = [(column, part, key) for column, (part, key, kind) in fields if kind in ("double", "count")]
+    numbers = [(column, part, key) for column, (part, key, kind) in fields if kind in ("double", "size", "count")]
     numbers.sort(key=lambda number: (not number[1], number[1]))
     parts = dict.fromkeys(part for _, part, _ in numbers if part)
     nested = [(part, pa.struct([(key, pa.float64()) for _, of, key in numbers if of == part])) for part in parts]
@@ -229,6 +231,14 @@ def _double(names: Sequence[str], place: Place, values: list[Any]) -> pa.Array:
         return pa.array(values, pa.float64())
     except (pa.ArrowInvalid, OverflowError):  # an integer that no double holds
         return pa.array([None if value is None else float(value) for value in values], pa.float64())
+
+
+def _size(names: Sequence[str], place: Place, values: list[Any]) -> pa.Array:
+    sizes = _double(names, place, values)
+    for at, value in enumerate(values):
+        if value is not None and value < 0:
+            raise refused(names[at], place, value, "a size")
+    return sizes
 
 
 def _count(names: Sequence[str], place: Place, values: list[Any]) -> pa.Array:
@@ -304,4 +314,4 @@ def refused(name: str, place: Place, value: Any, wanted: str) -> PageError:
     return PageError(f"In the snapshot of {name!r:.40} field '{place}' is {value!r:.40} instead of {wanted}.")
 
 
-_COLUMNS = {"double": _double, "count": _count, "epoch": _epoch, "text": _text}
+_COLUMNS = {"double": _double, "size": _size, "count": _count, "epoch": _epoch, "text": _text}

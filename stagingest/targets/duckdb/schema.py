@@ -134,6 +134,16 @@ CREATE TABLE universe_members (
 """
 # The schema number of each dataset whose tables have got columns since: a version that knows only less refuses them.
 _SCHEMAS = "CREATE TABLE dataset_schemas (dataset VARCHAR PRIMARY KEY, schema INTEGER NOT NULL)"
+# Volumes and sizes may be fractional.
+_FRACTIONAL = (
+    "ALTER TABLE stock_bars ALTER COLUMN volume TYPE DOUBLE",
+    "ALTER TABLE option_bars ALTER COLUMN volume TYPE DOUBLE",
+    *(
+        f"ALTER TABLE option_snapshots ALTER COLUMN {name} TYPE DOUBLE"
+        for name in ("bid_size", "ask_size", "last_size", "day_volume")
+    ),
+    _CANDLES.replace("CREATE VIEW", "CREATE OR REPLACE VIEW"),
+)
 _FIRST_TABLES = (_STOCK_BARS, _OPTION_BARS, _OPTION_CONTRACTS, _OPTION_CONTRACT_SNAPSHOTS)
 # The words that labels had at first; those that come later are added when they are loaded.
 _WORDS = {
@@ -174,6 +184,7 @@ MIGRATIONS: tuple[tuple[int, tuple[str, ...]], ...] = (
             _OPTION_BARS_META,
         ),
     ),
+    (7, _FRACTIONAL),
 )
 # Views over tables that may get columns, made again then: DuckDB refuses one whose columns are others than it was made
 # with.

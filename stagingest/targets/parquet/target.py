@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from stagingest.errors import FullError, TargetError
-from stagingest.model.datasets import DATASETS, Dataset, Table, check_schema, widened
+from stagingest.model.datasets import DATASETS, Dataset, Table, check_schema, dataset, widened
 from stagingest.system import disk, parquet
 from stagingest.system.locks import Lock, patiently
 from stagingest.system.platform import free_bytes
@@ -72,7 +72,21 @@ class ParquetTree:
         self._lock = patiently(partial(Lock.take, own / "lock", "loading"), self._lock_timeout_s, self._sleep)
         self._ledger = ParquetLedger(own, writable=True)
         if news := raised(self._ledger.schemas(), self.name):
+            self._widen(news)
             self._ledger.record(news)
+
+    def _widen(self, names: Iterable[str]) -> None:
+        """Write files anew whose numbers are narrower than the dataset's now: readers take one type for a folder.
+
+        A kill leaves some of them as they were; until this is recorded, all are looked at again.
+        """
+        for data in map(dataset, names):
+            for table in data.tables:
+                doubles = [column.name for column in table.columns if column.kind == "double"]
+                for path in sorted((self.root / table.name.replace("_", "-")).rglob(_FILE)):
+                    schema = pq.read_schema(path)
+                    if any(schema.field(name).type == pa.int64() for name in doubles if name in schema.names):
+                        self._settle([path], [self._write(path, self._held(path, data, table))])
 
     def close(self) -> None:
         """Give it back."""

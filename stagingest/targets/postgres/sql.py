@@ -234,6 +234,17 @@ _COVERAGE_3 = _COVERAGE.replace("CREATE VIEW", "CREATE OR REPLACE VIEW").replace
     "symbol_rows FROM piece\n"
     "          UNION SELECT series, symbol, staging, seq, symbol_rows FROM span WHERE dataset = 'option-snapshots')",
 )
+# Volumes and sizes may be fractional.
+_FRACTIONAL = (
+    "DROP VIEW candles_daily",
+    "ALTER TABLE stock_bars ALTER COLUMN volume TYPE DOUBLE PRECISION",
+    "ALTER TABLE option_bars ALTER COLUMN volume TYPE DOUBLE PRECISION",
+    *(
+        f"ALTER TABLE option_snapshots ALTER COLUMN {name} TYPE DOUBLE PRECISION"
+        for name in ("bid_size", "ask_size", "last_size", "day_volume")
+    ),
+    _CANDLES,
+)
 # Migration -> the tables it makes that TimescaleDB divides by time, and their time.
 HYPERTABLES = {1: (("stock_bars", "ts"), ("option_bars", "ts")), 2: (("option_snapshots", "snapshot_ts"),)}
 MIGRATIONS: tuple[tuple[int, tuple[str, ...]], ...] = (
@@ -244,6 +255,7 @@ MIGRATIONS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (2, (_OPTION_SNAPSHOTS, _COVERAGE_3)),
     (3, (_UNIVERSE_MEMBERS,)),
     (4, (_SCHEMAS,)),
+    (5, _FRACTIONAL),
 )
 RECORD_SCHEMA = (
     "INSERT INTO dataset_schemas VALUES ($1, $2::INTEGER) ON CONFLICT (dataset) DO UPDATE SET schema = excluded.schema"
