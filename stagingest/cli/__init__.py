@@ -71,6 +71,7 @@ def stagingest(context: click.Context) -> None:
 
 def main() -> None:
     """Run the command line and exit with the code of DESIGN section 7."""
+    _open_what_is_closed()
     os.umask(0o077)
     # Importing and parsing allocate a lot and leave no cycles: collecting often only costs (5 % of a small fetch).
     gc.set_threshold(100_000, 20, 20)
@@ -105,6 +106,15 @@ def main() -> None:
         code = Exit.FAILED
     _let_go_of_the_unsaid()
     sys.exit(stopping.over(code if isinstance(code, int) else 0))
+
+
+def _open_what_is_closed() -> None:
+    """Give `2>&-` and the like a place to write to, for children too: what is opened next would take their number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115 -- as long as the process
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)
 
 
 def _let_go_of_the_unsaid() -> None:

@@ -1,5 +1,6 @@
 """Kernel locks on files: they die with their process, and a file says who holds them."""
 
+import errno
 import os
 import socket
 import time
@@ -9,11 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self, TypeVar
 
-from stagingest.errors import HeldError
+from stagingest.errors import HeldError, StagingError
 from stagingest.system import platform
 
 T = TypeVar("T")
 _POLL_S = 0.2
+_NOT_OURS = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOENT, errno.ENOTDIR)
 
 
 @dataclass(slots=True)
@@ -24,11 +26,20 @@ class Lock:
 
     @classmethod
     def take(cls, path: Path, what: str) -> Self:
-        """Take the lock within a fraction of a second. Raises HeldError naming the holder.
+        """Take the lock within a fraction of a second.
 
         The file's text names the holder for that message only; the lock itself is the system's.
+
+        Raises HeldError naming the holder, StagingError for a folder that nothing can be written into.
         """
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            if error.errno not in _NOT_OURS:
+                raise
+            raise StagingError(
+                f"{path} cannot be locked: {error.strerror}.", f"Make {path.parent} writable, or name another folder."
+            ) from None
         if not _taken(fd):
             os.close(fd)
             raise HeldError(

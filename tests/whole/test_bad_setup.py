@@ -242,3 +242,56 @@ def test_a_place_is_what_it_is(tmp_path: Path) -> None:
         ended = place.run()
         assert (ended.returncode, len(place.entries())) == (0, 1)
         assert os.stat(place.staging).st_mode & 0o077 == 0
+
+
+# -- the streams and folders a command is given ------------------------------------------------------------------
+
+FETCH = ("fetch", "stock-bars", "--symbols", "AAAA,BBBB", "--start", "2024-05-01", "--end", "2024-05-31")
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("processes", ["0", "2"])
+def test_a_command_whose_streams_are_closed_works_and_writes_into_no_file_of_its_own(
+    tmp_path: Path, closed: str, processes: str
+) -> None:
+    with desk(tmp_path, symbols=["AAAA", "BBBB"]) as place:
+        for words in ((*FETCH, "--processes", processes), ("load",), ("status",)):
+            command = ["bash", "-c", f'"$@" {closed}', "bash", sys.executable, "-m", "stagingest", *words]
+            done = subprocess.run(
+                command, cwd=tmp_path, env=place.environ, capture_output=True, timeout=120, check=False
+            )
+            assert (done.returncode, b"Traceback" in done.stderr) == (0, False), done
+        assert stagingest.verify(place.staging, place.db).disagreements == ()
+        assert place.rows().num_rows > 40
+
+
+def test_workers_start_though_the_folder_of_temporary_files_has_a_long_name(tmp_path: Path) -> None:
+    long = tmp_path / ("x" * 120)
+    long.mkdir()
+    with desk(tmp_path, symbols=["AAAA", "BBBB"]) as place:
+        command = [sys.executable, "-m", "stagingest", *FETCH, "--processes", "2"]
+        environ = {**place.environ, "TMPDIR": str(long)}
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert place.rows().num_rows > 40
+
+
+@pytest.mark.namespace
+def test_a_staging_directory_that_cannot_be_written_into_is_named_with_what_to_do(tmp_path: Path) -> None:
+    with desk(tmp_path, symbols=["AAAA", "BBBB"]) as place:
+        place.fetch(symbols=["AAAA"], start="2024-05-01", end="2024-05-31")
+        frozen = 'mount --bind staging staging && mount -o remount,ro,bind staging && exec "$@"'
+        for words in (FETCH, ("retry",), ("repair",), ("universe", "import", "mine", "names.txt")):
+            (tmp_path / "names.txt").write_text("AAAA\n")
+            command = ["unshare", "-rm", "bash", "-c", frozen, "bash", sys.executable, "-m", "stagingest", *words]
+            done = subprocess.run(
+                command, cwd=tmp_path, env=place.environ, capture_output=True, text=True, timeout=120, check=False
+            )
+            assert (done.returncode, done.stdout) == (1, "")
+            assert re.fullmatch(
+                r"Error: \S*staging/run.lock cannot be locked: Read-only file system\. "
+                r"Make \S*staging writable, or name another folder\.\n",
+                done.stderr,
+            ), done.stderr

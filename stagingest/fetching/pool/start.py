@@ -10,13 +10,15 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from multiprocessing import forkserver, resource_tracker
+from functools import cache
+from multiprocessing import forkserver, resource_tracker, util
 from typing import Protocol
 
 from stagingest.fetching.pool.child import ChildProcess, spawned
 from stagingest.system import platform
 
 _STATUS = struct.Struct("qq")  # what the fork server tells of a child: its pid, later its exit code
+_MOST_ADDRESS = 104  # of a socket on macOS; 108 on Linux
 _TOLD_S = 0.5  # the code follows the end of the link within a millisecond, unless the fork server is gone or stopped
 
 
@@ -32,7 +34,13 @@ class Started(Protocol):
 
 def start(theirs: socket.socket, child: ChildProcess, preload: Sequence[str]) -> Started:
     """Start a worker process that has its end of the link. Raises OSError when none can be started."""
-    return _Forked(theirs, child, preload) if platform.FORK_SERVER else _Spawned(theirs, child)
+    return _Forked(theirs, child, preload) if _fork_server() else _Spawned(theirs, child)
+
+
+@cache
+def _fork_server() -> bool:
+    """Whether there is a fork server: the address of its socket, in the folder of temporary files, has to be short."""
+    return platform.FORK_SERVER and len(os.fsencode(util.get_temp_dir())) + len("/listener-12345678") < _MOST_ADDRESS
 
 
 def warm(preload: Sequence[str]) -> None:
@@ -41,7 +49,7 @@ def warm(preload: Sequence[str]) -> None:
     There is one fork server for each process: while it runs, later calls change nothing. Workers see the
     environment variables of the moment it was launched. Where workers are spawned there is nothing to launch.
     """
-    if not platform.FORK_SERVER:
+    if not _fork_server():
         return
     # The tracker's own start unblocks SIGINT again, so it goes first.
     resource_tracker.ensure_running()
