@@ -7,7 +7,7 @@ from stagingest.errors import Exit
 from stagingest.model.chunk import Chunk
 from stagingest.model.task import GOOD, Outcome
 
-# How long what is in flight may take to end by itself once a run has had its minutes.
+# How long what is in flight may take to end by itself once a run has had its minutes; never longer than those.
 LAST_TASKS_S = 60.0
 _CODES = {Outcome.FORBIDDEN: Exit.CREDENTIALS, Outcome.FAILED: Exit.PROVIDER, Outcome.LOST: Exit.PROVIDER}
 
@@ -62,7 +62,7 @@ class RunLimits:
         if self.minutes is None or spent.elapsed_s < 60 * self.minutes:
             return None
         late_s = spent.elapsed_s - 60 * self.minutes
-        return StopReason(f"--max-minutes {self.minutes:g}", at_once=late_s >= LAST_TASKS_S)
+        return StopReason(f"--max-minutes {self.minutes:g}", at_once=late_s >= min(LAST_TASKS_S, 60 * self.minutes))
 
     def allows(self, spent: Spent, expected: int) -> bool:
         """Whether a chunk that is expected to cost so many requests may be begun; the first one may in any case."""

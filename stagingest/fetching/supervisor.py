@@ -88,6 +88,7 @@ class Supervisor:
         finally:
             self._flush()
             self._tell()
+            self.counts.cost += self._in_flight.cost()  # what is dropped was sent all the same
 
     @property
     def under_way(self) -> tuple[Task, ...]:

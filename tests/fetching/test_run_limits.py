@@ -36,6 +36,12 @@ def test_after_its_minutes_nothing_is_begun_and_after_a_minute_more_what_is_in_f
     assert limits.reached(Spent(90.0 + LAST_TASKS_S)) == StopReason("--max-minutes 1.5", at_once=True)
 
 
+def test_a_run_of_seconds_waits_no_longer_for_its_last_tasks_than_it_ran() -> None:
+    limits = RunLimits(minutes=0.2)
+    assert limits.reached(Spent(23.9)) == StopReason("--max-minutes 0.2")
+    assert limits.reached(Spent(24.0)) == StopReason("--max-minutes 0.2", at_once=True)
+
+
 @pytest.mark.parametrize(
     ("requests", "promised", "expected", "allowed"),
     [(0, 0, 99, True), (3, 0, 7, True), (3, 0, 8, False), (0, 3, 8, False), (2, 4, 4, True), (2, 5, 4, False)],

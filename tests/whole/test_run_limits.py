@@ -83,6 +83,16 @@ def test_fail_fast_ends_at_the_first_failure_with_the_code_of_its_cause(tmp_path
         assert place.fetch(symbols=place.market.symbols, **MINUTES).exit_code == 0
 
 
+def test_what_was_sent_for_chunks_that_were_dropped_is_counted(tmp_path: Path) -> None:
+    hang = policy.Fault("hang", nth=(3,))
+    with desk(tmp_path, symbols=1, policy=policy.Policy(page_cap=20, faults=(hang,))) as place:
+        days = {"start": "2023-01-03", "end": "2024-05-31"}
+        fetched = place.fetch(symbols=place.market.symbols, **days, max_minutes=0.02, lanes=1)
+        place.server.release()
+        assert (fetched.summary.ended_by, fetched.summary.outcomes) == ("--max-minutes 0.02", {})
+        assert fetched.summary.requests == 2
+
+
 def test_max_contracts_asks_the_next_ones_the_next_time(tmp_path: Path) -> None:
     with desk(tmp_path, symbols=3) as place:
         place.fetch("option-contracts", underlyings=place.market.symbols[:2], expiry_gte="2024-01-01")
