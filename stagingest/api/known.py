@@ -16,7 +16,7 @@ from stagingest.planning.fetch_options import takes
 from stagingest.planning.request import KnownState, Query
 from stagingest.providers import catalog
 from stagingest.staging import storage
-from stagingest.staging.manifest import Manifest, has_manifest
+from stagingest.staging.manifest import Manifest, given_up_chunks, has_manifest
 
 # A weekend and a holiday; an older close says nothing of where the price is now.
 _OLDEST_CLOSE = timedelta(days=7)
@@ -26,7 +26,7 @@ def known(query: Query, root: Path, db: str | Path | None, now: datetime) -> Kno
     """What is known before anything is asked: contracts of the staging root, of `contracts_from` and of `db`; what is
     covered; closes where moneyness bounds something.
     """
-    found = replace(_contracts(query, root, db), covered=partial(_covered, root, db))
+    found = replace(_contracts(query, root, db), covered=partial(_covered, root, db), missing=partial(_missing, root))
     if query.bounds.moneyness is None:
         return found
     since = now.astimezone(UTC).replace(tzinfo=None) - _OLDEST_CLOSE
@@ -54,6 +54,18 @@ def _covered(root: Path, db: str | Path | None, series: Series) -> dict[str, lis
 
         for symbol, windows in coverage(Path(db), [series.id]).get(series.id, {}).items():
             found.setdefault(symbol, []).extend(windows)
+    return found
+
+
+def _missing(root: Path, series: Series) -> dict[str, list[Window]]:
+    """What was planned or asked of a series and not had, and that a fetch may ask again."""
+    found: dict[str, list[Window]] = {}
+    if has_manifest(root):
+        with Manifest.read(root, unseen=True) as manifest:
+            not_had = [each.chunk for each in given_up_chunks(manifest) if not each.held]
+            for chunk in (*not_had, *manifest.open_chunks(series)):
+                for symbol in chunk.symbols if chunk.series == series else ():
+                    found.setdefault(symbol, []).append(chunk.window)
     return found
 
 

@@ -11,7 +11,11 @@ from stagingest.cli import output
 
 @click.command()
 @click.argument("dataset", default="")
-@click.option("--outcome", multiple=True, help="refused, quarantined, failed or forbidden.  [default: all of them]")
+@click.option(
+    "--outcome",
+    multiple=True,
+    help="refused, quarantined, failed, forbidden, conflict, capped or lost.  [default: all of them]",
+)
 @click.option("--symbols", "-s", multiple=True, help="Only chunks with one of these symbols, separated by commas.")
 @click.option("--chunk", multiple=True, help="Only this chunk; `status --json` names them.")
 @o.staging
@@ -27,7 +31,7 @@ def retry(
     """Make due again what was asked and not had: nothing is asked now, the next fetch does.
 
     A symbol that the provider refused and a chunk that took its process down three times count as known until then.
-    Failed and forbidden chunks are due at the next fetch anyway.
+    The others are due anyway at the next fetch that asks about them.
     """
     from stagingest.api import retry as api_retry
 

@@ -44,6 +44,7 @@ def history(query: Query, known: KnownState, now: datetime) -> ResolvedQuery:
     series = endpoint.canonical(query.params)
     window, notes = _window(query, endpoint.final_before(series, now), now)
     covered = known.covered(series) if query.top_up else {}
+    missing = known.missing(series) if query.top_up else {}
     if query.params.get("feed") == "delayed_sip":
         notes = (*notes, "Feed delayed_sip is sip ending 16 minutes ago; rows are stored as sip.")
     lists, said = query.lists, ""
@@ -51,7 +52,7 @@ def history(query: Query, known: KnownState, now: datetime) -> ResolvedQuery:
         lists, said = request.usual(query.lists.watchlists_file)
     notes = (*notes, said) if said else notes
     named = (*query.symbols, *lists.symbols(known.root, window))
-    names = planning_symbols.resolve(named or (() if query.underlyings else covered), endpoint)
+    names = planning_symbols.resolve(named or (() if query.underlyings else {**covered, **missing}), endpoint)
     if query.underlyings:
         names, more, discovery = of_underlyings(query, names, known, now)
         if discovery:
@@ -70,6 +71,8 @@ def history(query: Query, known: KnownState, now: datetime) -> ResolvedQuery:
             notes = (*notes, f"{gone} contracts expired before {window.start} and are not asked.")
     else:
         asked = due.from_starts(names.kept, window, starts)
+    holes = {symbol: missing[symbol] for symbol in names.kept if symbol in missing}
+    asked += tuple(SymbolWindow((symbol,), window) for symbol, windows in holes.items() for window in windows)
     return ResolvedQuery(endpoint, (Job(series, asked, query.overlap.days),), names, notes)
 
 

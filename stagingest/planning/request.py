@@ -114,6 +114,7 @@ class KnownState:
     `listings`: another root, of which only its listings of contracts matter.
     `closes`: the latest daily close of underlyings, where it is known.
     `covered`: what is covered of a series, symbol -> windows, unmerged.
+    `missing`: what was asked of it and not had, in the same form.
     """
 
     root: Path
@@ -122,6 +123,7 @@ class KnownState:
     listings: Path | None = None
     closes: Mapping[str, float] = field(default_factory=dict)
     covered: Callable[[Series], Mapping[str, Sequence[Window]]] = lambda _: {}
+    missing: Callable[[Series], Mapping[str, Sequence[Window]]] = lambda _: {}
 
 
 def query(dataset: str, asked: Mapping[str, Any]) -> Query:

@@ -171,9 +171,10 @@ def _due(
         return _capture(job, manifest, now, cut, resume=complaints is not None)
     live: list[Chunk] = []
     stale: list[Chunk] = []
+    wanted = _wanted(job)
     for chunk in manifest.open_chunks(job.series) if manifest else ():
-        if chosen is not None and not chosen.issuperset(chunk.symbols):
-            continue
+        if (chosen is not None and not chosen.issuperset(chunk.symbols)) or not _asks(wanted, chunk):
+            continue  # it stays open for who asks it
         (live if _may_wait(chunk, endpoint.kind, job) else stale).append(chunk)
     known = manifest.coverage(job.series, complaints) if manifest and complaints is not None else {}
     if not job.series.adjusted:  # a target does not say at which price base it holds an adjusted one
@@ -197,6 +198,21 @@ def _capture(job: Job, manifest: Manifest | None, now: datetime, cut: Cut, *, re
     known = manifest.coverage(job.series) if manifest and resume else {}
     fresh = [chunk.at(now) for chunk in planning_due.due(job, cut, date.min, known)]
     return _Due(fresh, [], [], planning_due.estimate(fresh, cut), known)
+
+
+def _wanted(job: Job) -> dict[str, list[Window]]:
+    """The windows that a job asks of each symbol."""
+    found: dict[str, list[Window]] = {}
+    for asked in job.asked:
+        for symbol in asked.symbols:
+            found.setdefault(symbol, []).append(asked.window)
+    return found
+
+
+def _asks(wanted: Mapping[str, Sequence[Window]], chunk: Chunk) -> bool:
+    """Whether all symbols of a chunk are wanted, in its window or a part of it."""
+    start, end = chunk.window.start, chunk.window.end
+    return all(any(each.start < end and start < each.end for each in wanted.get(s, ())) for s in chunk.symbols)
 
 
 def _may_wait(chunk: Chunk, kind: Coverage, job: Job) -> bool:

@@ -312,7 +312,10 @@ def asked_last(manifest: Manifest, endpoint: str) -> dict[str, str]:
     return dict(manifest.db.execute(sql, (endpoint,)).fetchall())
 
 
-RETRIED = (Outcome.REFUSED, Outcome.QUARANTINED, Outcome.FAILED, Outcome.FORBIDDEN)
+RETRIED = (
+    Outcome.REFUSED, Outcome.QUARANTINED, Outcome.FAILED, Outcome.FORBIDDEN, Outcome.CONFLICT, Outcome.CAPPED,
+    Outcome.LOST,
+)  # fmt: skip
 # These count as known until somebody asks for a retry; the others are due at the next fetch anyway.
 HELD = (Outcome.REFUSED, Outcome.QUARANTINED)
 

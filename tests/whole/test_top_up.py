@@ -13,6 +13,7 @@ from desk import Desk, desk
 
 from stagingest.errors import UsageError
 from stagingest.model import calendar
+from stagingest.sim import policy
 from stagingest.sim import server as sim_server
 from stagingest.sim.market import market as market_market
 from stagingest.targets.duckdb.connection import read
@@ -159,3 +160,26 @@ def test_a_close_that_nobody_knows_is_asked_first_and_counted(place: Desk) -> No
     asked["moneyness"] = "0.9..1.1"
     again = place.fetch("option-bars", **asked)
     assert again.question.notes[-1:] != found.question.notes[-1:]
+
+
+def test_what_failed_in_the_middle_of_a_history_is_asked_by_a_top_up(tmp_path: Path) -> None:
+    trouble = policy.Fault("status", status=500, contains="start=2024-02")
+    asked = {"symbols": ["AAAA"], "timeframe": "1Min", "start": "2024-01-02"}
+    with desk(tmp_path, symbols=["AAAA"], policy=policy.Policy(faults=(trouble,))) as place:
+        first = place.fetch(**asked, end="2024-05-29")
+        assert first.summary.outcomes.get("failed")
+        place.server.behave(policy.Policy())
+        assert place.fetch(top_up=True, timeframe="1Min").exit_code == 0
+        assert place.plan(**asked, end="2024-05-31").plan.all_chunks == ()
+
+
+def test_a_question_asks_for_itself_and_what_another_left_open_stays_open(tmp_path: Path) -> None:
+    with desk(tmp_path, symbols=["AAAA", "BBBB", "CCCC"]) as place:
+        left = {"symbols": ["AAAA", "BBBB"], "timeframe": "1Min", "start": "2023-01-03", "end": "2024-05-31"}
+        assert place.fetch(**left, max_requests=1, lanes=1).summary.left
+        other = place.fetch(symbols=["CCCC"], timeframe="1Min", start="2024-05-01", end="2024-05-01")
+        assert (other.exit_code, other.summary.planned, set(other.question.names.kept)) == (0, 1, {"CCCC"})
+        early = place.fetch(symbols=["AAAA"], timeframe="1Min", start="2024-05-01", end="2024-05-01")
+        assert early.summary.planned == 1
+        assert place.fetch(top_up=True, timeframe="1Min").exit_code == 0
+        assert place.plan(**left).plan.all_chunks == ()
