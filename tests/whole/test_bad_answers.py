@@ -117,9 +117,9 @@ def test_half_a_key_is_not_quoted_either(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "wanted"),
     [
-        ("v", 2**63, "a whole number of 64 bits"),
-        ("v", 1e300, "a whole number of 64 bits"),
-        ("v", 1.5, "a whole number of 64 bits"),
+        ("n", 2**63, "a whole number of 64 bits"),
+        ("n", 1e300, "a whole number of 64 bits"),
+        ("n", 1.5, "a whole number of 64 bits"),
         ("n", -(2**64), "a whole number of 64 bits"),
         ("c", None, "a number"),
         ("c", "2.0", "a number"),
